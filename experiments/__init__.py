@@ -1,0 +1,1 @@
+"""What is asked of a lab: workloads, capture, evidence, analysis, claims, report."""

@@ -1,0 +1,1 @@
+"""From 'ssh answers' to 'the service answers', over paramiko."""
