@@ -278,7 +278,7 @@ def _in_child(
     except BaseException:  # noqa: BLE001 -- a forked child must end here, whatever happened
         answer = {"crash": traceback.format_exc()}
     try:
-        with open(result, "wb") as stream:
+        with open(result, "wb") as stream:  # noqa: PTH123 -- a descriptor has no path
             stream.write(json.dumps(answer).encode())
     finally:
         os._exit(0)
