@@ -44,6 +44,9 @@ CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
 CLONE_NEWNET = 0x4000_0000
 PR_SET_PDEATHSIG = 1
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x4_0000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -73,6 +76,23 @@ def unshare(flags: int) -> None:
     """Enter new namespaces, named by CLONE_NEW* flags (unshare, section 2). Raises OSError."""
     if _libc.unshare(ctypes.c_int(flags)) != 0:
         _raise_errno("unshare")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """Mount, as the system call (section 2 of the manual) does. Raises OSError."""
+    arguments = [text.encode() or None for text in (source, target, kind)]
+    if _libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None) != 0:
+        _raise_errno(f"mount {kind or source} on {target}")
+
+
+def sync_filesystem(folder: Path) -> None:
+    """Write out the file system that `folder` lies on (syncfs, section 2). Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(fd) != 0:
+            _raise_errno("syncfs")
+    finally:
+        os.close(fd)
 
 
 def die_with_parent(sig: int = signal.SIGKILL) -> None:
