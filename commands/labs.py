@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 SPECS = Path(__file__).resolve().parent.parent / "vm_specs"
 DEFAULT_SPEC = "paper"
+COMMAND_DEADLINE = 3600.0  # seconds; Ctrl-C ends it before
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +101,10 @@ def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:
 
 def _ensure(name: str, note: Callable[..., None]) -> Image:
     from lab import images  # noqa: PLC0415 - not for lab-run, lab-shell …
+    from lab.providers.base import Image  # noqa: PLC0415 - as above
 
-    ref = images.ensure_image(name, note)
-    return ref.as_image()
+    ref = images.ensure_image(name, lambda phase, share: note(f"image {name}: {phase}", share))
+    return Image(ref.name, ref.key, ref.rootfs, ref.lock)
 
 
 def pick(name: str | None) -> lifecycle.Lab:
@@ -145,3 +149,90 @@ def adapter_of(lab: lifecycle.Lab, host: str, adapter: str | None) -> str:
             todo="name one of these with --adapter",
         )
     return adapter
+
+
+def take_down(name: str | None, *, every: bool) -> list[str]:
+    """Take down the named lab, or the only one, or every one; return whose they were."""
+    there = [status.name for status in lifecycle.all_status()]
+    if name is None and not every and len(there) > 1:
+        raise LabError(
+            "choosing a lab to take down",
+            f"labs: {', '.join(there)}",
+            fault=Fault.USER,
+            todo="name one with --name, or say --all",
+        )
+    if name and name not in there:
+        raise LabError(
+            f"taking down the lab {name!r}",
+            f"labs: {', '.join(there) or 'none'}",
+            fault=Fault.USER,
+            todo="nothing is to be done if it is not there",
+        )
+    chosen = [name] if name else there
+    return [each for each in chosen if lifecycle.down(each)]
+
+
+def run_command(lab: lifecycle.Lab, host: str, argv: list[str], *, as_json: bool) -> int:
+    """Run a command on a host with our own streams; return its exit code."""
+    if not argv:
+        raise LabError(
+            f"running a command on {host}",
+            "no command was given",
+            fault=Fault.USER,
+            todo=f"./inv lab-run {host} -- ip address",
+        )
+    stdin = b"" if sys.stdin.isatty() else sys.stdin.buffer.read()
+    with session(lab, host) as opened:
+        result = opened.run(argv, stdin=stdin, deadline=COMMAND_DEADLINE, check=False)
+    if as_json:
+        print(json.dumps(result.to_json(), indent=2))  # noqa: T201 - the task's output
+    else:
+        sys.stdout.buffer.write(result.stdout)
+        sys.stderr.buffer.write(result.stderr)
+    return result.exit_code
+
+
+def forward(lab: lifecycle.Lab, target: str, local_port: int) -> None:
+    """Forward HOST:PORT to this machine until interrupted."""
+    host, _, port = target.partition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536:  # noqa: PLR2004 - TCP's ports
+        raise LabError(
+            f"forwarding {target!r}",
+            "that is not HOST:PORT",
+            fault=Fault.USER,
+            todo="for instance ./inv lab-forward guest:80",
+        )
+    with session(lab, host) as opened, opened.forward(int(port), local_port) as at:
+        print(  # noqa: T201 - the task's output
+            f"{host}:{port} is at http://127.0.0.1:{at}/  (Ctrl-C ends it)", flush=True
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+def capture(lab: lifecycle.Lab, host: str, adapter: str | None) -> None:
+    """Write a live capture to standard output until interrupted or nobody reads any more."""
+    from experiments.capture import live  # noqa: PLC0415 - not for the other commands
+
+    chosen = adapter_of(lab, host, adapter)
+    if sys.stdout.isatty():
+        raise LabError(
+            f"capturing on {host}/{chosen}",
+            "standard output is a terminal, and a capture is binary",
+            fault=Fault.USER,
+            todo=f"./inv lab-capture {host} | wireshark -k -i -   or   > file.pcapng",
+        )
+    gone = threading.Event()
+
+    def sink(block: bytes) -> None:
+        try:
+            sys.stdout.buffer.write(block)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            gone.set()
+
+    with session(lab, host) as opened, live(opened, host, chosen, sink) as tap:
+        print(f"capturing on {host}/{chosen}; Ctrl-C ends it", file=sys.stderr)  # noqa: T201 - as above
+        with contextlib.suppress(KeyboardInterrupt):
+            while not gone.wait(0.2) and tap.running:
+                pass

@@ -120,9 +120,10 @@ class Tap:
         self._sink(self._converter.finish(received=counts.received, dropped=counts.dropped))
         return counts
 
-    def wait(self) -> None:
-        """Wait until the capture ends by itself (the host has gone)."""
-        self._threads[0].join()
+    @property
+    def running(self) -> bool:
+        """Whether packets can still come: the host and its tcpdump are there."""
+        return self._threads[0].is_alive()
 
     def _read(self) -> None:
         while chunk := self._stream.stdout.read1(65536):

@@ -58,6 +58,11 @@ class ImageRef:
         """The root file system: to be opened with the caller's rights, not as mapped root."""
         return self.folder / "rootfs"
 
+    @property
+    def lock(self) -> Path:
+        """The file on which whoever uses the image holds a shared flock."""
+        return _lock_path(self.folder)
+
     def to_json(self) -> dict[str, Any]:
         """Return what `image-list` shows, as JSON data."""
         shown = ("bytes", "built", "duration_s", "suite", "architecture")

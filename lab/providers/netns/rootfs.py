@@ -16,7 +16,8 @@ from lab.providers.netns import syscalls as sys_
 WORK = "/tmp"  # noqa: S108 - covered by the lab's own tmpfs before it is used
 HOST = f"{WORK}/host"
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-INIT = ("/usr/bin/tini", "--", "/usr/sbin/sshd", "-D", "-e")
+#: sshd answers on the host's loopback alone: management never shows on the lab's wires.
+INIT = ("/usr/bin/tini", "--", "/usr/sbin/sshd", "-D", "-e", "-o", "ListenAddress=127.0.0.1")
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",

@@ -1,0 +1,173 @@
+"""What imlab can do, one task each: parse, call one function, show the result.
+
+Exit codes: 0 done · 1 the answer is no (a claim refuted, a test failed) · 2 the request or the
+spec is wrong · 3 this machine can't · 4 a lab host failed · 5 a fault of imlab · 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from invoke import Context, task
+
+from commands.cli import after_dashes, guarded, jsonable, progress, show
+
+JSON = {"json": "print JSON for programs"}
+NAME = {"name": "which lab; the spec's own name, or the only lab there is, by default"}
+
+
+@task(name="lab-up", help={
+    "spec": "a file, or a name in vm_specs/", "provider": "what makes the hosts",
+    "name": "another name, so that several labs of one spec run side by side",
+    "dry-run": "show the plan and make nothing", **JSON})  # fmt: skip
+@guarded
+def lab_up(  # noqa: PLR0913 - a task's parameters are its command line
+    _: Context, spec: str = "paper", provider: str = "netns", name: str = "",
+    dry_run: bool = False, json: bool = False,  # noqa: FBT001, FBT002 - flags of the command line
+) -> None:  # fmt: skip
+    """Put a lab up and provision it; safe to repeat."""
+    from commands import labs
+
+    path = labs.spec_path(spec)
+    if dry_run:
+        plan = labs.plan_of(path, name or None)
+        show(lambda: _view("plan_tree", plan), plan.to_json(), as_json=json)
+        return
+    with progress(quiet=json) as told:
+        raised = labs.bring_up(path, name=name or None, provider=provider, note=told.note)
+    data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
+    show(lambda: _view("raised_tree", raised), data, as_json=json)
+
+
+@task(name="lab-status", help={**NAME, **JSON})
+@guarded
+def lab_status(_: Context, name: str = "", json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Show the labs on this machine; exit 1 when one is not whole."""
+    from lab import lifecycle
+
+    labs = [lifecycle.status(name)] if name else lifecycle.all_status()
+    show(lambda: _view("status_table", labs), [jsonable(lab) for lab in labs], as_json=json)
+    if any(lab.state.value in {"absent", "degraded", "lost"} for lab in labs):
+        sys.exit(1)
+
+
+@task(name="lab-down", help={**NAME, "all": "every lab on this machine", **JSON})
+@guarded
+def lab_down(_: Context, name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002, FBT001, FBT002 - as above
+    """Take a lab down, or what is left of it; needs no spec."""
+    from commands import labs
+
+    gone = labs.take_down(name or None, every=all)
+    show(lambda: "\n".join(f"lab {n} is down" for n in gone) or "no lab is up", gone, as_json=json)
+
+
+@task(name="lab-shell", positional=["host"], help={"host": "a host of the lab", **NAME})
+@guarded
+def lab_shell(_: Context, host: str, name: str = "") -> None:
+    """Open a shell on a host."""
+    from commands import labs
+
+    with labs.session(labs.pick(name or None), host) as session:
+        sys.exit(session.shell())
+
+
+@task(name="lab-run", positional=["host"], help={"host": "a host of the lab", **NAME, **JSON})
+@guarded
+def lab_run(_: Context, host: str, name: str = "", json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Run a command on a host: ./inv lab-run guest -- ip address."""
+    from commands import labs
+
+    sys.exit(labs.run_command(labs.pick(name or None), host, after_dashes(), as_json=json))
+
+
+@task(name="lab-forward", positional=["target"], help={
+    "target": "HOST:PORT, e.g. guest:80", "port": "local port; a free one by default", **NAME})  # fmt: skip
+@guarded
+def lab_forward(_: Context, target: str, port: int = 0, name: str = "") -> None:
+    """Lead a port of a host to this machine until Ctrl-C: the chat opens in your own browser."""
+    from commands import labs
+
+    labs.forward(labs.pick(name or None), target, port)
+
+
+@task(name="lab-capture", positional=["host"], help={
+    "host": "a host of the lab", "adapter": "its first adapter with a cable by default", **NAME})  # fmt: skip
+@guarded
+def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> None:
+    """Write a live pcapng to standard output: ./inv lab-capture guest | wireshark -k -i -."""
+    from commands import labs
+
+    labs.capture(labs.pick(name or None), host, adapter or None)
+
+
+@task(positional=["experiment"], help={
+    "experiment": "a file, or a name in experiments/definitions/",
+    "provider": "what makes the hosts, if the lab is not up yet",
+    "browser": "drive a real Chromium on the peer", "keep": "leave the lab up afterwards",
+    "out": "folder of the runs", **NAME, **JSON})  # fmt: skip
+@guarded
+def run(  # noqa: PLR0913 - as above
+    _: Context, experiment: str, name: str = "", provider: str = "netns", browser: bool = False,  # noqa: FBT001, FBT002 - as above
+    keep: bool = False, out: str = "", json: bool = False,  # noqa: FBT001, FBT002 - as above
+) -> None:  # fmt: skip
+    """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
+    from commands import runs
+
+    options = runs.Options(
+        name or None, provider, Path(out) if out else runs.RUNS, browser=browser, keep=keep
+    )
+    with progress(quiet=json) as told:
+        outcome = runs.run_experiment(experiment, options, told.note)
+    _show_outcome(outcome, as_json=json)
+
+
+@task(help={"json": JSON["json"], "browser": "drive a real Chromium on the peer"})
+@guarded
+def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Reproduce the paper: lab up, experiment, report, lab down."""
+    from commands import runs
+
+    with progress(quiet=json) as told:
+        outcome = runs.run_experiment("paper", runs.Options(browser=browser), told.note)
+    _show_outcome(outcome, as_json=json)
+
+
+@task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
+@guarded
+def report(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Judge a run again from its folder alone and write its report anew."""
+    from commands import runs
+
+    with progress(quiet=json) as told:
+        told.note("reading the captures and judging")
+        outcome = runs.judge(runs.find(name))
+    _show_outcome(outcome, as_json=json)
+
+
+@task(help=JSON)
+@guarded
+def runs(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """List the runs."""
+    from commands import runs as runs_
+
+    rows = runs_.listing()
+    show(lambda: _view("runs_table", rows), rows, as_json=json)
+
+
+def _view(name: str, value: object):  # noqa: ANN202 - what rich can print
+    from commands import show as views
+
+    return getattr(views, name)(value)
+
+
+def _show_outcome(outcome, *, as_json: bool) -> None:  # noqa: ANN001 - commands.runs.Outcome, loaded late
+    from commands.show import verdict_table
+
+    total = sum(outcome.durations_s.values())
+    data = {"folder": str(outcome.folder), "verdicts": outcome.verdicts}
+    show(
+        lambda: verdict_table(outcome.verdicts, outcome.folder, total), data, as_json=as_json
+    )  # fmt: skip
+    if not outcome.confirmed:
+        sys.exit(1)
