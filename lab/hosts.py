@@ -1,4 +1,4 @@
-"""A lab host as others see it: who it is and how it is reached. Data only."""
+"""A host that is up, and how it is reached: data only."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: Opens a connected TCP socket to the given port of a host, on the host's own loopback.
-#: Raises OSError while nothing listens there, LabError when the host is gone.
-Dial = Callable[[int], socket.socket]
-
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host with sshd.
+    """A lab host that somebody can log in to.
 
-    user     -- whom to log in as.
-    host_key -- its pinned public key, as in known_hosts: "ssh-ed25519 AAAA…".
+    name     -- its name in the plan.
+    user     -- who logs in.
+    host_key -- its pinned public key, one OpenSSH line: "ssh-ed25519 AAAA…".
     """
 
     name: str
     user: str
     host_key: str
+
+
+Dial = Callable[[int], socket.socket]
+"""Return a connected TCP socket to 127.0.0.1:<port> inside a host; raises OSError."""
