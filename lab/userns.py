@@ -209,7 +209,8 @@ def run_mapped(
     The child and its work end with the calling thread, however that ends; an exception here
     (Ctrl-C too: the child has a session of its own) ends them as well. Only system calls and
     Python happen between fork and work, never exec: an interpreter under somebody's private
-    home could not be executed by a mapped id. Raises LabError.
+    home could not be executed by a mapped id. For the same reason `work` must not import, nor
+    do what imports behind its back (a host name needs encodings.idna). Raises LabError.
     """
     ids = ids or ids_for_current_user()
     ready_read, ready_write = os.pipe()
