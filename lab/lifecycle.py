@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ class Lab:
     ledger: Ledger
     plan: Plan
     hosts: dict[str, Host]
-    private_key: str
+    private_key: str = field(repr=False)
 
     @property
     def name(self) -> str:
