@@ -8,10 +8,12 @@ each observer could read it; and what was reported that nobody planted.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from experiments.analysis import marked
 from experiments.analysis.decoders import decode
 from experiments.analysis.engines import engine
 from experiments.analysis.search import Haystack, same
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 # Of these kinds nothing may be reported that was not planted; the others are read off the system.
 EXACT_KINDS: Final = ("message", "user", "password")
-# How much of a stream is kept as text in analysis.json; the capture has all of it.
-TEXT_LIMIT: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,73 @@ def analyse(
         observers = list(pool.map(lambda row: _observe(folder, row, chosen), rows))
     names = Names.of(plan)
     planted = results.get("chat", {}).get("planted", [])
+    hits = _search(planted, observers)
+    judged = _judge_planted(planted, observers, hits, plan, names)
+    unplanted = _unplanted(planted, observers, names)
     return {
         "format": FORMAT,
         "engine": {"name": chosen.name, "version": version.result()},
-        "observers": [_observer(observer, names) for observer in observers],
-        "planted": _judge_planted(planted, observers, plan, names),
-        "unplanted": _unplanted(planted, observers, names),
+        "observers": [_observer(observer, names, hits[observer.name]) for observer in observers],
+        "planted": judged,
+        "unplanted": unplanted,
+        "score": _score(judged, unplanted),
+    }
+
+
+def _search(
+    planted: list[dict[str, Any]], observers: list[Observer]
+) -> dict[str, dict[str, list[Hit]]]:
+    """Return where each planted text is readable: hits by observer and by planted id."""
+    found: dict[str, dict[str, list[Hit]]] = {}
+    for observer in observers:
+        haystacks = [
+            Haystack(
+                stream, decoded.passages if decoded else (), decoded.exposures if decoded else ()
+            )
+            for stream, decoded in zip(
+                observer.capture.streams, observer.decoded.values(), strict=True
+            )
+        ]
+        found[observer.name] = {
+            item["id"]: [
+                hit
+                for haystack in haystacks
+                for hit in haystack.find(
+                    item["text"], _longer(item, planted), spaced=item["kind"] == "user"
+                )
+            ]
+            for item in planted
+        }
+    return found
+
+
+def _longer(item: dict[str, Any], planted: list[dict[str, Any]]) -> tuple[str, ...]:
+    text = item["text"]
+    return tuple(sorted({row["text"] for row in planted if text in row["text"]} - {text}))
+
+
+def _score(judged: list[dict[str, Any]], unplanted: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return recall over every (text sent in the clear, direction, observer on its path).
+
+    recall is None where nothing was expected, or where a doubtful capture leaves it open.
+    """
+    states = Counter(
+        state
+        for row in judged
+        if row["wire"]
+        for seen in row["observers"].values()
+        for state in seen["directions"].values()
+        if state != "not on its path"
+    )
+    total = sum(states.values())
+    known = total and not states["inconclusive"]
+    return {
+        "expected": total,
+        "found": states["found"],
+        "missed": states["not found"],
+        "inconclusive": states["inconclusive"],
+        "recall": round(states["found"] / total, 6) if known else None,
+        "unplanted": len(unplanted),
     }
 
 
@@ -97,7 +158,7 @@ def _observe(folder: Path, row: dict[str, Any], chosen: Engine) -> Observer:
     return Observer(row, capture, decoded)
 
 
-def _observer(observer: Observer, names: Names) -> dict[str, Any]:
+def _observer(observer: Observer, names: Names, hits: dict[str, list[Hit]]) -> dict[str, Any]:
     capture = observer.capture
     return {
         **{key: observer.row[key] for key in ("host", "adapter", "file", "packets", "dropped")},
@@ -119,27 +180,16 @@ def _observer(observer: Observer, names: Names) -> dict[str, Any]:
             for handshake in capture.handshakes
         ],
         "streams": [
-            _stream(stream, observer.decoded[index], names)
+            _stream(stream, observer.decoded[index], names, hits)
             for index, stream in enumerate(capture.streams)
         ],
         "findings": _findings(observer, names),
     }
 
 
-def _stream(stream: Stream, decoded: Decoded | None, names: Names) -> dict[str, Any]:
-    kept, chunks = 0, []
-    for chunk in stream.chunks:
-        text = chunk.data[: max(TEXT_LIMIT - kept, 0)].decode("utf-8", "backslashreplace")
-        kept += len(chunk.data)
-        chunks.append(
-            {
-                "frame": chunk.frame,
-                "time": round(chunk.time, 6),
-                "forward": chunk.forward,
-                "bytes": len(chunk.data),
-                "text": text,
-            }
-        )
+def _stream(
+    stream: Stream, decoded: Decoded | None, names: Names, marks: dict[str, list[Hit]]
+) -> dict[str, Any]:
     forward, back = (stream.side(forward=side) for side in (True, False))
     return {
         "number": stream.number,
@@ -153,7 +203,8 @@ def _stream(stream: Stream, decoded: Decoded | None, names: Names) -> dict[str, 
         "bytes_forward": len(forward),
         "bytes_back": len(back),
         "sha256": hashlib.sha256(forward + b"\0" + back).hexdigest(),
-        "chunks": chunks,
+        "chunks": marked.chunks(stream, marks),
+        "unpacked": marked.unpacked(stream, decoded, marks),
     }
 
 
@@ -190,36 +241,21 @@ def _findings(observer: Observer, names: Names) -> list[dict[str, Any]]:
 
 
 def _judge_planted(
-    planted: list[dict[str, Any]], observers: list[Observer], plan: Plan, names: Names
+    planted: list[dict[str, Any]],
+    observers: list[Observer],
+    hits: dict[str, dict[str, list[Hit]]],
+    plan: Plan,
+    names: Names,
 ) -> list[dict[str, Any]]:
-    haystacks = {observer.name: _haystacks(observer) for observer in observers}
     rows = []
     for item in planted:
-        longer = tuple(
-            {other["text"] for other in planted if item["text"] in other["text"]} - {item["text"]}
-        )
         seen = {}
         for observer in observers:
-            hits = [
-                hit
-                for haystack in haystacks[observer.name]
-                for hit in haystack.find(item["text"], longer, spaced=item["kind"] == "user")
-            ]
             sight = visible(plan, observer.row["host"], observer.row["adapter"])
-            seen[observer.name] = _sighting(item, observer, hits, sight, names)
+            found = hits[observer.name][item["id"]]
+            seen[observer.name] = _sighting(item, observer, found, sight, names)
         rows.append({**item, "observers": seen})
     return rows
-
-
-def _haystacks(observer: Observer) -> list[Haystack]:
-    return [
-        Haystack(
-            stream, decoded.passages if decoded else (), decoded.exposures if decoded else ()
-        )
-        for stream, decoded in zip(
-            observer.capture.streams, observer.decoded.values(), strict=True
-        )
-    ]
 
 
 def _sighting(

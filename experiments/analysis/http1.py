@@ -81,7 +81,8 @@ class Message:
 
 def requests(data: bytes) -> tuple[list[Message], bool]:
     """Return the requests of a stream side, and whether all of it was understood."""
-    found, position = [], 0
+    found: list[Message] = []
+    position = 0
     while position < len(data):
         line = _REQUEST_LINE.match(data, position)
         if not line or line[1].decode() not in METHODS:
@@ -101,7 +102,8 @@ def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, in
     A response to HEAD has no body whatever its fields say (RFC 9112, 6.3), so the requests are
     needed. The second value tells whether all of the side was understood.
     """
-    found, position, index = [], 0, 0
+    found: list[tuple[Message, int]] = []
+    position = index = 0
     while position < len(data):
         line = _STATUS_LINE.match(data, position)
         if not line:
@@ -181,7 +183,8 @@ def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple
 
 
 def _dechunk(data: bytes, start: int) -> tuple[bytes, tuple[Span, ...], int, bool]:
-    content, spans, position = bytearray(), [], start
+    content, position = bytearray(), start
+    spans: list[Span] = []
     while size := _CHUNK_SIZE.match(data, position):
         length = int(size[1], 16)
         position = size.end()

@@ -222,5 +222,3 @@ class Decoder(Protocol):
 
     def decode(self, stream: Stream) -> Decoded:
         """Read the stream; never raises for what is in it."""
-
-

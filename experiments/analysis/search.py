@@ -13,6 +13,7 @@ import binascii
 import html
 import re
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -186,13 +187,8 @@ def _raw(stream: Stream) -> Iterator[Passage]:
             yield Passage(f"raw {stream.protocol} stream", forward, data, 0, len(data))
 
 
-def raw_haystack(stream: Stream) -> Haystack:
-    """Return a stream that no decoder knows, as bytes."""
-    return Haystack(stream, (), ())
-
-
 def _normal(text: str) -> str:
-    """A browser sends CRLF for a line end, and a page trims what stands in a cell."""
+    """Return a text as it is compared: forms send CRLF, and pages trim what stands in a cell."""
     return text.replace("\r\n", "\n").strip()
 
 
@@ -205,10 +201,8 @@ def _needles(text: str) -> list[bytes]:
     variants = [_normal(text), _normal(text).replace("\n", "\r\n")]
     needles = [variant.encode() for variant in variants]
     needles += [v.encode("utf-16-le") for v in variants[:1]]
-    try:
+    with suppress(UnicodeEncodeError):
         needles += [variant.encode("latin-1") for variant in variants]
-    except UnicodeEncodeError:
-        pass
     return [needle for needle in dict.fromkeys(needles) if needle]
 
 
@@ -228,7 +222,9 @@ def _occurrences(
 def _stands_alone(content: bytes, start: int, end: int, *, spaced: bool) -> bool:
     if end - start >= SHORT:
         return True
-    before = start == 0 or content[start - 1] in _BEFORE or (spaced and content[start - 1] == 0x20)
+    before = (
+        start == 0 or content[start - 1] in _BEFORE or (spaced and content[start - 1] == ord(" "))
+    )
     return before and (end == len(content) or content[end] in _AFTER)
 
 
@@ -238,7 +234,11 @@ def _covered(content: bytes, start: int, end: int, needle: bytes, other: str) ->
         offset = long.find(needle)
         while offset >= 0:
             begin = start - offset
-            if begin >= 0 and content[begin : begin + len(long)] == long and begin + len(long) >= end:
+            if (
+                begin >= 0
+                and content[begin : begin + len(long)] == long
+                and begin + len(long) >= end
+            ):
                 return True
             offset = long.find(needle, offset + 1)
     return False

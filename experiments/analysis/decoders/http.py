@@ -11,7 +11,6 @@ import base64
 import binascii
 import json
 import re
-from email.message import Message as Mail
 from email.parser import BytesParser
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_plus, urlsplit
@@ -21,6 +20,7 @@ from experiments.analysis.model import Decoded, Exposure, Passage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message as Mail
 
     from experiments.analysis.model import Stream
 
@@ -38,6 +38,9 @@ _REQUEST_HEADERS: Final = {
     "upgrade-insecure-requests": "header",
 }
 _RESPONSE_HEADERS: Final = {"server": "server", "x-powered-by": "server", "set-cookie": "cookie"}
+# The two directions of a stream, as `forward` has them.
+_SENT: Final = True
+_CAME: Final = False
 _HTML: Final = ("text/html", "application/xhtml+xml")
 
 
@@ -95,7 +98,13 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
     url = request.target if absolute else f"http://{host}{request.target}"
     about = {"method": request.method}
     yield Exposure(
-        "url", url, "request line", True, request.start, request.line_end, about=about  # noqa: FBT003
+        "url",
+        url,
+        "request line",
+        _SENT,
+        request.start,
+        request.line_end,
+        about=about,
     )
     yield from _headers(request, _REQUEST_HEADERS, forward=True)
     yield from _authorization(request)
@@ -109,7 +118,7 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
         ]
         yield from _form(fields, "query", ())
     body = request.body
-    place = Passage("", True, body.content, body.start, body.end, body.codings, body.spans).place  # noqa: FBT003
+    place = Passage("", _SENT, body.content, body.start, body.end, body.codings, body.spans).place
     fields = [(name, text, *place(start, end)) for name, text, start, end in _fields(request)]
     yield from _form(fields, "form", body.codings)
 
@@ -121,14 +130,14 @@ def _authorization(request: http1.Message) -> Iterator[Exposure]:
         scheme, _, value = header.value.partition(" ")
         where = f"request header {header.name}"
         if scheme.lower() != "basic":
-            yield Exposure("token", value, where, True, header.start, header.end)  # noqa: FBT003
+            yield Exposure("token", value, where, _SENT, header.start, header.end)
             continue
         try:
             user, _, password = base64.b64decode(value).decode("utf-8", "replace").partition(":")
         except binascii.Error:
             continue
         for kind, text in (("user", user), ("password", password)):
-            yield Exposure(kind, text, where, True, header.start, header.end, ("base64",))  # noqa: FBT003
+            yield Exposure(kind, text, where, _SENT, header.start, header.end, ("base64",))
 
 
 def _pairs(content: bytes) -> Iterator[tuple[str, str, int, int]]:
@@ -193,7 +202,7 @@ def _form(
         if text:
             about = {"sender": sender} if kind == "message" and sender else {}
             where = f"{what} field {name}"
-            yield Exposure(kind, text, where, True, start, end, codings, about)  # noqa: FBT003
+            yield Exposure(kind, text, where, _SENT, start, end, codings, about)
 
 
 def _page(response: http1.Message) -> Iterator[Exposure]:
@@ -203,15 +212,15 @@ def _page(response: http1.Message) -> Iterator[Exposure]:
         return
     charset = re.search(r"charset=\"?([\w-]+)", parameters)
     tables, links = markup.read(body.content, charset[1] if charset else "utf-8")
-    place = Passage("", False, b"", body.start, body.end, body.codings, body.spans).place  # noqa: FBT003
+    place = Passage("", _CAME, b"", body.start, body.end, body.codings, body.spans).place
     for link in links:
         if link.target.startswith(("http://", "https://")):
             span = place(link.start, link.end)
-            yield Exposure("url", link.target, "link in a page", False, *span, body.codings)  # noqa: FBT003
+            yield Exposure("url", link.target, "link in a page", _CAME, *span, body.codings)
     for table in tables:
         for kind_, cell, about in _chats(table):
             span = place(cell.start, cell.end)
-            yield Exposure(kind_, cell.text, "table cell", False, *span, body.codings, about)  # noqa: FBT003
+            yield Exposure(kind_, cell.text, "table cell", _CAME, *span, body.codings, about)
 
 
 def _chats(table: markup.Table) -> Iterator[tuple[str, markup.Cell, dict[str, str]]]:

@@ -118,7 +118,12 @@ class Tshark:
         doing = f"reading the capture {path.name}"
         columns = ",".join(f'"{title}","{code}"' for title, code in _COLUMNS.items())
         argv = ["-r", str(path), "-n", "-N", "m", "-o", f"gui.column.format:{columns}"]
-        argv += ["-o", "tcp.reassemble_out_of_order:TRUE", "-o", "tcp.relative_sequence_numbers:TRUE"]
+        argv += [
+            "-o",
+            "tcp.reassemble_out_of_order:TRUE",
+            "-o",
+            "tcp.relative_sequence_numbers:TRUE",
+        ]
         argv += ["-T", "fields", "-E", "separator=/t", "-E", "occurrence=f"]
         argv += [word for field in _FIELDS for word in ("-e", field)]
         done = _tshark(argv + _follow(range(SPECULATIVE)), doing)
@@ -135,7 +140,9 @@ class Tshark:
                 todo="Check that the file is a capture: `capinfos FILE`.",
             )
         stream_of = {
-            row.need("frame.number"): row.need("tcp.stream") for row in rows if row.text("tcp.stream")
+            row.need("frame.number"): row.need("tcp.stream")
+            for row in rows
+            if row.text("tcp.stream")
         }
         count = max(stream_of.values(), default=-1) + 1
         documents = [b"peers:\n" + followed]
