@@ -155,6 +155,82 @@ def runs(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as a
     show(lambda: _view("runs_table", rows), rows, as_json=json)
 
 
+@task(name="spec-check", positional=["file"], help={"file": "a spec", **JSON})
+@guarded
+def spec_check(_: Context, file: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Say everything that is wrong with a spec; exit 2 if anything is."""
+    from commands import labs
+
+    faults = labs.spec_faults(file)
+    show(lambda: "\n".join(map(str, faults)) or f"{file}: sound", faults, as_json=json)
+    if faults:
+        sys.exit(2)
+
+
+@task(help=JSON)
+@guarded
+def doctor(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Say whether this machine can have a lab, and what to do if not; exit 3 if it can't."""
+    from lab import doctor as doctor_
+
+    checks = doctor_.examine()
+    show(lambda: _view("doctor_view", checks), [c.to_json() for c in checks], as_json=json)
+    if not doctor_.can_have_a_lab(checks):
+        sys.exit(3)
+
+
+@task(name="image-list", help=JSON)
+@guarded
+def image_list(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """List the images in the cache; 'old' ones no recipe stands for any more."""
+    from lab import images
+
+    listed = [(image, images.is_current(image)) for image in images.list_images()]
+    data = [{**image.to_json(), "current": current} for image, current in listed]
+    show(lambda: _view("images_table", data), data, as_json=json)
+
+
+@task(name="image-build", positional=["name"], help={"name": "a recipe of lab/recipes", **JSON})
+@guarded
+def image_build(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Build an image unless the cache has it."""
+    from lab import images
+
+    with progress(quiet=json) as told:
+        image = images.ensure_image(name, told.note)
+    show(lambda: f"{image.name} {image.key} in {image.folder}", image.to_json(), as_json=json)
+
+
+@task(name="image-rm", positional=["name"], help={
+    "name": "a recipe's name, or name-key for one of its images", "old": "only old ones"})  # fmt: skip
+@guarded
+def image_rm(_: Context, name: str, old: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Remove images from the cache; refused while a lab uses them."""
+    from lab import images
+
+    for image in images.matching(name, old=old):
+        print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
+
+
+@task(help={"only": "a room (lab, provisioning …), a test file, or a marker"})
+@guarded
+def test(_: Context, only: str = "") -> None:
+    """Check style, types and rooms, then run the tests; all output is shown."""
+    from commands import checks
+
+    sys.exit(checks.run_all(only))
+
+
+@task(help={"only": "a benchmark by name; all by default", "runs": "runs of each", **JSON})
+@guarded
+def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+    """Measure speed and memory against peers and floors, in one run."""
+    from benchmarks import suite
+
+    rows = suite.run(only or None, runs)
+    show(lambda: _view("bench_table", rows), [jsonable(row) for row in rows], as_json=json)
+
+
 def _view(name: str, value: object):  # noqa: ANN202 - what rich can print
     from commands import show as views
 

@@ -63,6 +63,16 @@ def plan_of(path: Path, name: str | None = None) -> Plan:
     return make_plan(spec, name=name)
 
 
+def spec_faults(spec: str) -> list[str]:
+    """Return everything that is wrong with a spec, a text each; [] when it is sound."""
+    from lab.image_recipe import recipe_names  # noqa: PLC0415 - as above
+    from lab.spec import check_spec  # noqa: PLC0415 - as above
+    from provisioning import roles  # noqa: PLC0415 - as above
+
+    faults = check_spec(spec_path(spec), roles=roles.names(), images=recipe_names())
+    return [str(fault) for fault in faults]
+
+
 def bring_up(
     path: Path,
     *,

@@ -14,8 +14,10 @@ from rich.tree import Tree
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from benchmarks.suite import Row
     from commands.labs import Raised
     from lab.lifecycle import LabStatus
+    from lab.doctor import Check
     from lab.plan import Plan
 
 MARKS = {
@@ -104,6 +106,41 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
         table.add_row(
             escape(row["run"]), escape(row["experiment"]), escape(row["lab"]),
             f"{row['confirmed']} of {row['claims']}", f"{row['bytes'] / 1e6:.1f}", row["started"],
+        )  # fmt: skip
+    return table
+
+
+def doctor_view(checks: list[Check]) -> Group:
+    """Return what `doctor` found; commands to copy stand below the table, unwrapped."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    table = Table("what", "state", "seen")
+    for check in checks:
+        colour = colours[check.state]
+        table.add_row(escape(check.name), f"[{colour}]{check.state}[/]", escape(check.saw))
+    todo = [Text(f"{c.name}: {c.todo}", no_wrap=True, overflow="ignore") for c in checks if c.todo]
+    return Group(table, *todo)
+
+
+def images_table(rows: list[dict[str, Any]]) -> Table | Text:
+    """Return the images in the cache."""
+    if not rows:
+        return Text("no image yet; lab-up builds what it needs")
+    table = Table("image", "key", "MiB", "built", "took", "")
+    for row in rows:
+        table.add_row(
+            escape(row["name"]), row["key"], str(row["bytes"] >> 20), row["built"],
+            f"{row['duration_s']} s", "" if row["current"] else "old",
+        )  # fmt: skip
+    return table
+
+
+def bench_table(rows: list[Row]) -> Table:
+    """Return benchmark rows: ours, the peer or floor of the same run, and the ratio."""
+    table = Table("what", "imlab", "beside", "its figure", "ratio", "aim", "runs")
+    for row in rows:
+        table.add_row(
+            escape(row.what), row.shown(row.ours), escape(row.beside), row.shown(row.theirs),
+            "–" if row.ratio is None else f"{row.ratio:.2f}", escape(row.aim), str(row.runs),
         )  # fmt: skip
     return table
 

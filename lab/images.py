@@ -134,6 +134,25 @@ def list_images() -> list[ImageRef]:
     )
 
 
+def matching(name: str, *, old: bool = False) -> list[ImageRef]:
+    """Return the images called `name` or `name-key`, only those that are not current if `old`.
+
+    Raises LabError when there is none.
+    """
+    listed = list_images()
+    found = [image for image in listed if name in {image.name, image.folder.name}]
+    if old:
+        found = [image for image in found if not is_current(image)]
+    if not found:
+        raise LabError(
+            f"finding the image {name!r}",
+            "the cache has: " + (", ".join(image.folder.name for image in listed) or "nothing"),
+            fault=Fault.USER,
+            todo="./inv image-list shows what there is",
+        )
+    return found
+
+
 def is_current(image: ImageRef) -> bool:
     """Tell whether the image is the one that its recipe stands for now."""
     if image.name not in recipe_names():
