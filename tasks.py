@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from commands.runs import Outcome
 
 JSON = {"json": "print JSON for programs"}
 NAME = {"name": "which lab; the spec's own name, or the only lab there is, by default"}
@@ -22,9 +29,9 @@ NAME = {"name": "which lab; the spec's own name, or the only lab there is, by de
     "name": "another name, so that several labs of one spec run side by side",
     "dry-run": "show the plan and make nothing", **JSON})  # fmt: skip
 @guarded
-def lab_up(  # noqa: PLR0913 - a task's parameters are its command line
+def lab_up(
     _: Context, spec: str = "paper", provider: str = "netns", name: str = "",
-    dry_run: bool = False, json: bool = False,  # noqa: FBT001, FBT002 - flags of the command line
+    dry_run: bool = False, json: bool = False,
 ) -> None:  # fmt: skip
     """Put a lab up and provision it; safe to repeat."""
     from commands import labs
@@ -42,7 +49,7 @@ def lab_up(  # noqa: PLR0913 - a task's parameters are its command line
 
 @task(name="lab-status", help={**NAME, **JSON})
 @guarded
-def lab_status(_: Context, name: str = "", json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def lab_status(_: Context, name: str = "", json: bool = False) -> None:
     """Show the labs on this machine; exit 1 when one is not whole."""
     from lab import lifecycle
 
@@ -54,7 +61,7 @@ def lab_status(_: Context, name: str = "", json: bool = False) -> None:  # noqa:
 
 @task(name="lab-down", help={**NAME, "all": "every lab on this machine", **JSON})
 @guarded
-def lab_down(_: Context, name: str = "", all: bool = False, json: bool = False) -> None:  # noqa: A002, FBT001, FBT002 - as above
+def lab_down(_: Context, name: str = "", all: bool = False, json: bool = False) -> None:
     """Take a lab down, or what is left of it; needs no spec."""
     from commands import labs
 
@@ -74,7 +81,7 @@ def lab_shell(_: Context, host: str, name: str = "") -> None:
 
 @task(name="lab-run", positional=["host"], help={"host": "a host of the lab", **NAME, **JSON})
 @guarded
-def lab_run(_: Context, host: str, name: str = "", json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def lab_run(_: Context, host: str, name: str = "", json: bool = False) -> None:
     """Run a command on a host: ./inv lab-run guest -- ip address."""
     from commands import labs
 
@@ -107,9 +114,9 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
     "browser": "drive a real Chromium on the peer", "keep": "leave the lab up afterwards",
     "out": "folder of the runs", **NAME, **JSON})  # fmt: skip
 @guarded
-def run(  # noqa: PLR0913 - as above
-    _: Context, experiment: str, name: str = "", provider: str = "netns", browser: bool = False,  # noqa: FBT001, FBT002 - as above
-    keep: bool = False, out: str = "", json: bool = False,  # noqa: FBT001, FBT002 - as above
+def run(
+    _: Context, experiment: str, name: str = "", provider: str = "netns", browser: bool = False,
+    keep: bool = False, out: str = "", json: bool = False,
 ) -> None:  # fmt: skip
     """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
     from commands import runs
@@ -124,7 +131,7 @@ def run(  # noqa: PLR0913 - as above
 
 @task(help={"json": JSON["json"], "browser": "drive a real Chromium on the peer"})
 @guarded
-def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:
     """Reproduce the paper: lab up, experiment, report, lab down."""
     from commands import runs
 
@@ -135,7 +142,7 @@ def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:  #
 
 @task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
 @guarded
-def report(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def report(_: Context, name: str, json: bool = False) -> None:
     """Judge a run again from its folder alone and write its report anew."""
     from commands import runs
 
@@ -147,7 +154,7 @@ def report(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, 
 
 @task(help=JSON)
 @guarded
-def runs(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def runs(_: Context, json: bool = False) -> None:
     """List the runs."""
     from commands import runs as runs_
 
@@ -157,7 +164,7 @@ def runs(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as a
 
 @task(name="spec-check", positional=["file"], help={"file": "a spec", **JSON})
 @guarded
-def spec_check(_: Context, file: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def spec_check(_: Context, file: str, json: bool = False) -> None:
     """Say everything that is wrong with a spec; exit 2 if anything is."""
     from commands import labs
 
@@ -169,7 +176,7 @@ def spec_check(_: Context, file: str, json: bool = False) -> None:  # noqa: FBT0
 
 @task(help=JSON)
 @guarded
-def doctor(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def doctor(_: Context, json: bool = False) -> None:
     """Say whether this machine can have a lab, and what to do if not; exit 3 if it can't."""
     from lab import doctor as doctor_
 
@@ -181,7 +188,7 @@ def doctor(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as
 
 @task(name="image-list", help=JSON)
 @guarded
-def image_list(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def image_list(_: Context, json: bool = False) -> None:
     """List the images in the cache; 'old' ones no recipe stands for any more."""
     from lab import images
 
@@ -192,7 +199,7 @@ def image_list(_: Context, json: bool = False) -> None:  # noqa: FBT001, FBT002 
 
 @task(name="image-build", positional=["name"], help={"name": "a recipe of lab/recipes", **JSON})
 @guarded
-def image_build(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def image_build(_: Context, name: str, json: bool = False) -> None:
     """Build an image unless the cache has it."""
     from lab import images
 
@@ -204,7 +211,7 @@ def image_build(_: Context, name: str, json: bool = False) -> None:  # noqa: FBT
 @task(name="image-rm", positional=["name"], help={
     "name": "a recipe's name, or name-key for one of its images", "old": "only old ones"})  # fmt: skip
 @guarded
-def image_rm(_: Context, name: str, old: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def image_rm(_: Context, name: str, old: bool = False) -> None:
     """Remove images from the cache; refused while a lab uses them."""
     from lab import images
 
@@ -223,7 +230,7 @@ def test(_: Context, only: str = "") -> None:
 
 @task(help={"only": "a benchmark by name; all by default", "runs": "runs of each", **JSON})
 @guarded
-def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:  # noqa: FBT001, FBT002 - as above
+def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:
     """Measure speed and memory against peers and floors, in one run."""
     from benchmarks import suite
 
@@ -231,13 +238,14 @@ def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None
     show(lambda: _view("bench_table", rows), [jsonable(row) for row in rows], as_json=json)
 
 
-def _view(name: str, value: object):  # noqa: ANN202 - what rich can print
+def _view(name: str, value: object) -> RenderableType:
     from commands import show as views
 
-    return getattr(views, name)(value)
+    view: RenderableType = getattr(views, name)(value)
+    return view
 
 
-def _show_outcome(outcome, *, as_json: bool) -> None:  # noqa: ANN001 - commands.runs.Outcome, loaded late
+def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     from commands.show import verdict_table
 
     total = sum(outcome.durations_s.values())

@@ -83,6 +83,7 @@ def bring_up(
     """Put a lab up and provision it. Safe to repeat. Raises LabError."""
     warm = threading.Thread(target=importlib.import_module, args=("provisioning.sessions",))
     note("reading the spec")
+    lifecycle.prepare(name or path.stem, provider)
     plan = plan_of(path, name)
     warm.start()  # paramiko loads while the keeper makes hosts
 

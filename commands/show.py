@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.suite import Row
+
     from commands.labs import Raised
-    from lab.lifecycle import LabStatus
     from lab.doctor import Check
+    from lab.lifecycle import LabStatus
     from lab.plan import Plan
 
 MARKS = {

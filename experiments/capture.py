@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from provisioning.channels import Stream
     from provisioning.sessions import Sessions
-    from provisioning.transport import Session, Stream
+    from provisioning.transport import Session
 
 # $1 is the adapter. A background job of a shell ignores SIGINT (POSIX sh, 2.11), hence TERM.
 _SCRIPT = (

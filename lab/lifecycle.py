@@ -133,7 +133,13 @@ def _status(ledger: Ledger) -> LabStatus:
     )
 
 
-def up(
+def prepare(name: str, provider: str = providers.DEFAULT) -> None:
+    """Let the provider begin while the plan is being made, if that lab has to be created."""
+    if UP[status(name).state] in {"create", "recreate"}:
+        providers.get(provider).prepare()
+
+
+def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     plan: Plan,
     images: Callable[[set[str]], Mapping[str, Image]],
     *,

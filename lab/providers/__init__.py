@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
 from lab.errors import Fault, LabError
@@ -16,6 +14,8 @@ DEFAULT = "netns"
 
 def names() -> list[str]:
     """Return the names of all providers."""
+    import pkgutil  # noqa: PLC0415 - the keeper imports this package and must start quickly
+
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
 
 
@@ -28,5 +28,7 @@ def get(name: str) -> Provider:
             fault=Fault.USER,
             todo="name one of these with --provider",
         )
+    import importlib  # noqa: PLC0415 - as above
+
     provider: Provider = importlib.import_module(f"{__name__}.{name}").PROVIDER
     return provider

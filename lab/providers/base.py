@@ -6,14 +6,16 @@ lab's ledger lists, destroys only that, and needs no spec to do it. None imports
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.hosts import Dial
-from lab.ledger import Ledger
-from lab.plan import Plan
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lab.hosts import Dial
+    from lab.ledger import Ledger
+    from lab.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,9 @@ class Provider(Protocol):
     """Create, observe, destroy, and hand out a way in."""
 
     name: str
+
+    def prepare(self) -> None:
+        """Begin what any lab will need, while the plan is still being made; leaves no trace."""
 
     def create(self, order: Order) -> Ledger:
         """Make the lab, whole or not at all, with its ledger; return when it is committed.

@@ -19,7 +19,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
-from conftest import images, small_plan  # noqa: E402 - the path comes first
+from conftest import images  # noqa: E402 - the path comes first
 
 from lab import lifecycle  # noqa: E402 - as above
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _start(root: Path) -> subprocess.Popen[str]:
-    up = subprocess.Popen(  # noqa: S603 - ourselves
+    up = subprocess.Popen(
         [sys.executable, "-c", UP, str(root), str(PROJECT), str(PROJECT / "tests")],
         stdout=subprocess.PIPE,
         text=True,
@@ -90,9 +90,9 @@ def _settle(root: Path) -> None:
     while time.monotonic() < end:
         _reap()
         state = lifecycle.status("small", root).state
-        if state not in {lifecycle.State.CREATING, lifecycle.State.LOST}:
-            if state is not lifecycle.State.ABSENT or not _children():
-                return
+        gone = state is lifecycle.State.ABSENT and not _children()
+        if gone or state in {lifecycle.State.CREATED, lifecycle.State.DEGRADED}:
+            return
         time.sleep(0.002)
 
 
@@ -124,7 +124,7 @@ def _mounts() -> str:
 
 
 def _links() -> list[str]:
-    return sorted(os.listdir("/sys/class/net"))
+    return sorted(path.name for path in Path("/sys/class/net").iterdir())
 
 
 if __name__ == "__main__":

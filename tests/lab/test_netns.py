@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from conftest import images, small_plan
+
 from lab import lifecycle
 from lab.errors import LabError
 from lab.ledger import Ledger
@@ -221,7 +221,7 @@ def test_a_hundred_hosts(labs: LabMaker) -> None:
 def test_fifty_kills_of_lab_up_at_random_leave_nothing(tmp_path: Path) -> None:
     """kill -9 at any moment: before the commit nothing is there, after it a lab that goes down."""
     script = Path(__file__).with_name("kill_lab_up.py")
-    done = subprocess.run(  # noqa: S603 - our own script
+    done = subprocess.run(
         [os.sys.executable, str(script), str(tmp_path), "50"],
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip

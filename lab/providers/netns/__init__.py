@@ -1,5 +1,17 @@
-"""Labs made of Linux namespaces: nothing to install but the image, no root needed."""
+"""Labs made of Linux namespaces: nothing to install but the image, no root needed.
 
-from lab.providers.netns.provider import PROVIDER
+provider.py is what `up` runs, keeper.py stays outside the lab, supervisor.py is its first process,
+rootfs.py the first of each host. What has to be decided (wiring.py) is decided before any of
+them starts, so that the keeper has little to load.
+"""
 
-__all__ = ["PROVIDER"]
+from __future__ import annotations
+
+
+def __getattr__(name: str) -> object:
+    """Load the provider when it is asked for: the keeper, too, imports this package."""
+    if name == "PROVIDER":
+        from lab.providers.netns.provider import PROVIDER  # noqa: PLC0415 - see above
+
+        return PROVIDER
+    raise AttributeError(name)

@@ -24,30 +24,28 @@ import selectors
 import signal
 import socket
 import sys
-import traceback
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from lab.ledger import Ledger
-from lab.plan import Plan
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.rootfs import HOST, WORK, HostRequest
 from lab.providers.netns.seccomp import lab_filter
 from lab.providers.netns.supervisor import Supervisor
+from lab.providers.netns.wires import Wiring
 from lab.userns import IdRange, Ids, become_mapped_root, write_maps
 
 CONTROL = "control.sock"
 BACKLOG = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What `up` asks for. `images` are root file systems; `holds` are locks to share meanwhile."""
 
     root: Path
     record: dict[str, Any]
-    plan: Plan
+    name: str
+    wiring: Wiring
     hosts: list[HostRequest]
     images: list[str]
     holds: list[str]
@@ -60,7 +58,8 @@ class Request:
         return cls(
             root=Path(data["root"]),
             record=data["record"],
-            plan=Plan.from_json(data["record"]["plan"]),
+            name=data["name"],
+            wiring=Wiring.from_json(data["wiring"]),
             hosts=[HostRequest(**host) for host in data["hosts"]],
             images=data["images"],
             holds=data["holds"],
@@ -78,7 +77,7 @@ def main() -> None:
     os.umask(0o077)
     sys_.set_name("imlab-keeper")
     try:
-        ledger, lock = Ledger.create(request.root, request.plan.lab, request.record)
+        ledger, lock = Ledger.create(request.root, request.name, request.record)
     except FileExistsError:
         _tell(up, {"exists": True})
         return
@@ -117,6 +116,8 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
         for hold in holds:
             os.close(hold)
     except Exception:  # noqa: BLE001 - the last line of defence: never leave half a lab
+        import traceback  # noqa: PLC0415 - loaded when there is something to tell
+
         traceback.print_exc()
         if parent:
             _end(parent, None)
@@ -208,7 +209,7 @@ def _become_supervisor(
         sys_.close_descriptors({keeper.fileno(), listener.fileno()})
         flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
         sys_.mount("proc", "/proc", "proc", flags)
-        Supervisor(request.plan, request.hosts, listener).run(keeper)
+        Supervisor(request.wiring, request.hosts, listener).run(keeper)
     except OSError as error:
         _tell(keeper, {"failed": str(error)})
     os._exit(1)
@@ -247,7 +248,10 @@ def _quiet(log: Path) -> None:
 def _read_all(up: socket.socket) -> bytes:
     """Read the request: its length in decimal, a newline, then that many bytes."""
     with up.makefile("rb", buffering=0) as stream:
-        length = int(stream.readline())
+        first = stream.readline()
+        if not first:
+            sys.exit(0)  # no lab was wanted after all
+        length = int(first)
         parts = []
         while length:
             part = stream.read(min(length, 1 << 16))

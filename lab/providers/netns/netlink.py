@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from typing import NamedTuple
 
 RTM_NEWLINK, RTM_NEWADDR = 16, 20
 NLMSG_ERROR = 2
@@ -28,8 +27,7 @@ IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST = 1, 2, 4
 _HEADER = struct.Struct("=IHHII")
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """One end of a cable: interface name, its index and MAC, and where it goes.
 
     master -- index of the bridge that it is a port of, or 0.
@@ -37,7 +35,7 @@ class End:
     """
 
     name: str
-    index: int
+    ifindex: int
     mac: str
     alias: str = ""
     master: int = 0
@@ -66,7 +64,7 @@ def _ifinfo(index: int = 0, flags: int = 0) -> bytes:
 
 
 def _end(end: End, flags: int) -> bytes:
-    parts = [_ifinfo(end.index, flags), _text(IFLA_IFNAME, end.name), _mac(end.mac)]
+    parts = [_ifinfo(end.ifindex, flags), _text(IFLA_IFNAME, end.name), _mac(end.mac)]
     if end.alias:
         parts.append(_text(IFLA_IFALIAS, end.alias))
     if end.master:
@@ -109,7 +107,7 @@ class Netlink:
                 return
 
     def add_bridge(self, name: str, index: int, mac: str) -> None:
-        """Make a bridge and bring it up. No spanning tree, no multicast snooping: a plain switch."""
+        """Make a bridge and bring it up: a plain switch, no spanning tree, no snooping."""
         info = _text(IFLA_INFO_KIND, "bridge") + _attribute(
             IFLA_INFO_DATA, _attribute(IFLA_BR_MCAST_SNOOPING, b"\0")
         )
@@ -130,15 +128,14 @@ class Netlink:
 
     def add_address(self, index: int, address: str) -> None:
         """Give an interface an IPv4 address ("192.168.1.10/24") with its broadcast address."""
-        interface = IPv4Interface(address)
-        packed = interface.ip.packed
-        body = struct.pack(
-            "=BBBBI", socket.AF_INET, interface.network.prefixlen, 0, 0, index
-        ) + b"".join(
+        host, _, prefix = address.partition("/")
+        packed = socket.inet_aton(host)
+        number = int.from_bytes(packed, "big") | (0xFFFFFFFF >> int(prefix))
+        body = struct.pack("=BBBBI", socket.AF_INET, int(prefix), 0, 0, index) + b"".join(
             (
                 _attribute(IFA_LOCAL, packed),
                 _attribute(IFA_ADDRESS, packed),
-                _attribute(IFA_BROADCAST, interface.network.broadcast_address.packed),
+                _attribute(IFA_BROADCAST, number.to_bytes(4, "big")),
             )
         )
         self._request(RTM_NEWADDR, CREATE | EXCL, body, f"address {address}")

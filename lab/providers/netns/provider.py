@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger
+from lab.providers.netns.wiring import wire
 from lab.userns import ids_for_current_user, refusal
 
 if TYPE_CHECKING:
@@ -39,19 +40,20 @@ class NamespaceProvider:
 
     name = "netns"
 
+    def __init__(self) -> None:
+        self._waiting: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+
+    def prepare(self) -> None:
+        """Start a keeper that waits for its order; it goes when we go without giving one."""
+        if self._waiting is None:
+            self._waiting = _start_keeper()
+
     def create(self, order: Order) -> Ledger:
-        """Start the keeper, hand it the order, and wait until the lab is committed or refused."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            keeper = subprocess.Popen(  # outlives us: it is never waited for
-                [sys.executable, "-I", "-S", "-c", START, str(PROJECT)],
-                stdin=theirs,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-            theirs.close()
-            answer = _ask_keeper(ours, _request(order), keeper)
+        """Hand a keeper the order, and wait until the lab is committed or refused."""
+        keeper, channel = self._waiting or _start_keeper()
+        self._waiting = None
+        with channel:
+            answer = _ask_keeper(channel, _request(order), keeper)
         if answer.get("exists"):
             raise FileExistsError(order.plan.lab)
         if "failed" in answer:
@@ -148,7 +150,9 @@ def _request(order: Order) -> bytes:
     body = json.dumps(
         {
             "root": str(order.root),
+            "name": plan.lab,
             "record": order.record,
+            "wiring": wire(plan),
             "hosts": [
                 {
                     "name": host.name,
@@ -165,6 +169,19 @@ def _request(order: Order) -> bytes:
         }
     ).encode()
     return b"%d\n" % len(body) + body
+
+
+def _start_keeper() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        keeper = subprocess.Popen(  # outlives us: it is never waited for
+            [sys.executable, "-I", "-S", "-c", START, str(PROJECT)],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    return keeper, ours
 
 
 def _ask_keeper(

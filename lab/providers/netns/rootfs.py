@@ -8,7 +8,7 @@ needs `userxattr`, and device nodes are bound from the machine's since mknod is 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lab.providers.netns import syscalls as sys_
 
@@ -25,8 +25,7 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class HostRequest:
+class HostRequest(NamedTuple):
     """What a host is made of.
 
     image    -- index into the lab's list of images.

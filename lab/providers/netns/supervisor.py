@@ -23,11 +23,10 @@ import struct
 from array import array
 from typing import Any
 
-from lab.plan import Plan
 from lab.providers.netns import rootfs
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.netlink import End, Netlink
-from lab.providers.netns.wiring import SWITCHES, Cable, wire
+from lab.providers.netns.wires import SWITCHES, Cable, Wiring
 
 MAX_PACKET = 200_000
 SIOCETHTOOL = 0x8946
@@ -35,19 +34,17 @@ SIOCETHTOOL = 0x8946
 #: 64 KiB and checksums that were never computed. Off, the wire shows what a wire would show.
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
 _HOST_NAMESPACES = (
-    sys_.CLONE_NEWNET
-    | sys_.CLONE_NEWNS
-    | sys_.CLONE_NEWPID
-    | sys_.CLONE_NEWUTS
-    | sys_.CLONE_NEWIPC
+    sys_.CLONE_NEWNET | sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC
 )
 
 
 class Supervisor:
     """All hosts of one lab. `run` never returns."""
 
-    def __init__(self, plan: Plan, hosts: list[rootfs.HostRequest], listener: socket.socket) -> None:
-        self._plan = plan
+    def __init__(
+        self, wiring: Wiring, hosts: list[rootfs.HostRequest], listener: socket.socket
+    ) -> None:
+        self._wiring = wiring
         self._requests = hosts
         self._listener = listener
         self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -100,14 +97,14 @@ class Supervisor:
         self._pids[int(answer)] = request.name
 
     def _wire(self) -> None:
-        wiring = wire(self._plan)
+        wiring = self._wiring
         sockets: dict[int, Netlink] = {}
         for where in (SWITCHES, *range(len(self._networks))):
             self._enter(where)
             sockets[where] = Netlink()
         self._enter(SWITCHES)
         for bridge in wiring.bridges:
-            sockets[bridge.where].add_bridge(bridge.name, bridge.index, bridge.mac)
+            sockets[bridge.where].add_bridge(bridge.name, bridge.ifindex, bridge.mac)
         for cable in wiring.cables:
             self._plug(cable, sockets)
         for where, names in _adapters(wiring.cables).items():
@@ -116,19 +113,19 @@ class Supervisor:
                 _offloads_off(name)
         self._enter(SWITCHES)
         for address in wiring.addresses:
-            sockets[address.where].add_address(address.index, address.address)
+            sockets[address.where].add_address(address.ifindex, address.address)
         for netlink in sockets.values():
             netlink.close()
 
     def _plug(self, cable: Cable, sockets: dict[int, Netlink]) -> None:
         near, far = cable.near, cable.far
         sockets[near.where].add_cable(
-            End(near.name, near.index, near.mac, near.alias, near.master),
-            End(far.name, far.index, far.mac, far.alias, netns=self._networks[far.where]),
+            End(near.name, near.ifindex, near.mac, near.alias, near.master),
+            End(far.name, far.ifindex, far.mac, far.alias, netns=self._networks[far.where]),
             up=cable.up,
         )
         if cable.up:
-            sockets[far.where].set_up(far.index, master=far.master)
+            sockets[far.where].set_up(far.ifindex, master=far.master)
 
     def _enter(self, where: int) -> None:
         sys_.setns(self._own if where == SWITCHES else self._networks[where], sys_.CLONE_NEWNET)
@@ -137,8 +134,8 @@ class Supervisor:
 
     def _watch_children(self) -> socket.socket:
         wakeup, alarm = socket.socketpair()
-        alarm.setblocking(False)
-        wakeup.setblocking(False)
+        for end in (alarm, wakeup):
+            end.settimeout(0)
         self._alarm = alarm
         signal.set_wakeup_fd(alarm.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -9,66 +9,22 @@ that bridge, which carries the adapter's MAC.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lab.plan import Plan, PlannedAdapter, PlannedHost
+from lab.providers.netns.wires import (
+    FIRST_ADAPTER,
+    FIRST_BRIDGE,
+    FIRST_PORT,
+    SWITCHES,
+    Address,
+    Bridge,
+    Cable,
+    Port,
+    Wiring,
+)
 
-#: where = SWITCHES stands for the lab's own namespace, in which the switches live;
-#: any other value is an index into plan.hosts.
-SWITCHES = -1
-
-FIRST_ADAPTER = 10  # interface indexes: 1 is lo; adapters, bridges and ports have a range each
-FIRST_BRIDGE = 100
-FIRST_PORT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Bridge:
-    """A bridge in the namespace `where`."""
-
-    where: int
-    name: str
-    index: int
-    mac: str
-
-
-@dataclass(frozen=True, slots=True)
-class Port:
-    """One end of a cable; master is a bridge index in the same namespace, or 0."""
-
-    where: int
-    name: str
-    index: int
-    mac: str
-    alias: str
-    master: int
-
-
-@dataclass(frozen=True, slots=True)
-class Cable:
-    """A veth pair from a bridge port (near) to a host's adapter (far); `up` if it is plugged in."""
-
-    near: Port
-    far: Port
-    up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An IPv4 address with prefix on the interface `index` of the namespace `where`."""
-
-    where: int
-    index: int
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """All wires of a lab, in the order in which they can be made."""
-
-    bridges: tuple[Bridge, ...]
-    cables: tuple[Cable, ...]
-    addresses: tuple[Address, ...]
+if TYPE_CHECKING:
+    from lab.plan import Plan, PlannedAdapter, PlannedHost
 
 
 def _mac(*parts: str) -> str:
@@ -105,7 +61,7 @@ def wire(plan: Plan) -> Wiring:
     return Wiring(tuple(bridges), tuple(cables), tuple(addresses))
 
 
-def _near(  # noqa: PLR0913 - the tables of one pass, passed instead of kept in an object
+def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of kept in an object
     host: PlannedHost,
     adapter: PlannedAdapter,
     switch: dict[str, int],
