@@ -24,15 +24,25 @@ JSON = {"json": "print JSON for programs"}
 NAME = {"name": "which lab; the spec's own name, or the only lab there is, by default"}
 
 
-@task(name="lab-up", help={
-    "spec": "a file, or a name in vm_specs/", "provider": "what makes the hosts",
-    "name": "another name, so that several labs of one spec run side by side",
-    "dry-run": "show the plan and make nothing", **JSON})  # fmt: skip
+@task(
+    name="lab-up",
+    help={
+        "spec": "a file, or a name in vm_specs/",
+        "provider": "what makes the hosts",
+        "name": "another name, so that several labs of one spec run side by side",
+        "dry-run": "show the plan and make nothing",
+        **JSON,
+    },
+)
 @guarded
 def lab_up(
-    _: Context, spec: str = "paper", provider: str = "netns", name: str = "",
-    dry_run: bool = False, json: bool = False,
-) -> None:  # fmt: skip
+    _: Context,
+    spec: str = "paper",
+    provider: str = "netns",
+    name: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Put a lab up and provision it; safe to repeat."""
     from commands import labs
 
@@ -88,8 +98,15 @@ def lab_run(_: Context, host: str, name: str = "", json: bool = False) -> None:
     sys.exit(labs.run_command(labs.pick(name or None), host, after_dashes(), as_json=json))
 
 
-@task(name="lab-forward", positional=["target"], help={
-    "target": "HOST:PORT, e.g. guest:80", "port": "local port; a free one by default", **NAME})  # fmt: skip
+@task(
+    name="lab-forward",
+    positional=["target"],
+    help={
+        "target": "HOST:PORT, e.g. guest:80",
+        "port": "local port; a free one by default",
+        **NAME,
+    },
+)
 @guarded
 def lab_forward(_: Context, target: str, port: int = 0, name: str = "") -> None:
     """Lead a port of a host to this machine until Ctrl-C: the chat opens in your own browser."""
@@ -98,8 +115,15 @@ def lab_forward(_: Context, target: str, port: int = 0, name: str = "") -> None:
     labs.forward(labs.pick(name or None), target, port)
 
 
-@task(name="lab-capture", positional=["host"], help={
-    "host": "a host of the lab", "adapter": "its first adapter with a cable by default", **NAME})  # fmt: skip
+@task(
+    name="lab-capture",
+    positional=["host"],
+    help={
+        "host": "a host of the lab",
+        "adapter": "its first adapter with a cable by default",
+        **NAME,
+    },
+)
 @guarded
 def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> None:
     """Write a live pcapng to standard output: ./inv lab-capture guest | wireshark -k -i -."""
@@ -108,16 +132,29 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
     labs.capture(labs.pick(name or None), host, adapter or None)
 
 
-@task(positional=["experiment"], help={
-    "experiment": "a file, or a name in experiments/definitions/",
-    "provider": "what makes the hosts, if the lab is not up yet",
-    "browser": "drive a real Chromium on the peer", "keep": "leave the lab up afterwards",
-    "out": "folder of the runs", **NAME, **JSON})  # fmt: skip
+@task(
+    positional=["experiment"],
+    help={
+        "experiment": "a file, or a name in experiments/definitions/",
+        "provider": "what makes the hosts, if the lab is not up yet",
+        "browser": "drive a real Chromium on the peer",
+        "keep": "leave the lab up afterwards",
+        "out": "folder of the runs",
+        **NAME,
+        **JSON,
+    },
+)
 @guarded
 def run(
-    _: Context, experiment: str, name: str = "", provider: str = "netns", browser: bool = False,
-    keep: bool = False, out: str = "", json: bool = False,
-) -> None:  # fmt: skip
+    _: Context,
+    experiment: str,
+    name: str = "",
+    provider: str = "netns",
+    browser: bool = False,
+    keep: bool = False,
+    out: str = "",
+    json: bool = False,
+) -> None:
     """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
     from commands import runs
 
@@ -208,8 +245,11 @@ def image_build(_: Context, name: str, json: bool = False) -> None:
     show(lambda: f"{image.name} {image.key} in {image.folder}", image.to_json(), as_json=json)
 
 
-@task(name="image-rm", positional=["name"], help={
-    "name": "a recipe's name, or name-key for one of its images", "old": "only old ones"})  # fmt: skip
+@task(
+    name="image-rm",
+    positional=["name"],
+    help={"name": "a recipe's name, or name-key for one of its images", "old": "only old ones"},
+)
 @guarded
 def image_rm(_: Context, name: str, old: bool = False) -> None:
     """Remove images from the cache; refused while a lab uses them."""
@@ -250,8 +290,6 @@ def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
 
     total = sum(outcome.durations_s.values())
     data = {"folder": str(outcome.folder), "verdicts": outcome.verdicts}
-    show(
-        lambda: verdict_table(outcome.verdicts, outcome.folder, total), data, as_json=as_json
-    )  # fmt: skip
+    show(lambda: verdict_table(outcome.verdicts, outcome.folder, total), data, as_json=as_json)
     if not outcome.confirmed:
         sys.exit(1)
