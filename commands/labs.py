@@ -58,9 +58,19 @@ def plan_of(path: Path, name: str | None = None) -> Plan:
     from lab.planning import make_plan  # noqa: PLC0415 - as above
     from lab.spec import load_spec  # noqa: PLC0415 - as above
     from provisioning import roles  # noqa: PLC0415 - as above
+    from provisioning.provision import faults as role_faults  # noqa: PLC0415 - as above
 
-    spec = load_spec(path, roles=roles.names(), images=recipe_names())
-    return make_plan(spec, name=name)
+    spec = load_spec(path, roles=list(roles.roles()), images=recipe_names())
+    plan = make_plan(spec, name=name)
+    faults = role_faults(plan)
+    if faults:
+        raise LabError(
+            f"checking the roles of {path}",
+            "\n".join(faults),
+            fault=Fault.SPEC,
+            todo="correct the parameters of these roles",
+        )
+    return plan
 
 
 def spec_faults(spec: str) -> list[str]:
@@ -69,7 +79,7 @@ def spec_faults(spec: str) -> list[str]:
     from lab.spec import check_spec  # noqa: PLC0415 - as above
     from provisioning import roles  # noqa: PLC0415 - as above
 
-    faults = check_spec(spec_path(spec), roles=roles.names(), images=recipe_names())
+    faults = check_spec(spec_path(spec), roles=list(roles.roles()), images=recipe_names())
     return [str(fault) for fault in faults]
 
 

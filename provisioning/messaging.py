@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from lab.plan import Plan, PlannedAccount
     from provisioning.channels import SocketLike
+    from provisioning.transport import Session
 
     Connect = Callable[[str, int], SocketLike]
     """How a client connects to (address, port): `Session.connect`, or TLS around it."""
@@ -124,11 +125,27 @@ class Client(Protocol):
         """End the visit."""
 
 
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """Which texts can be read in a server's store as it lies on disk, without its service.
+
+    path, size -- the file that was searched, and its bytes; found, missing -- the texts.
+    """
+
+    path: str
+    size: int
+    found: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
 class System(Protocol):
     """A messaging system."""
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> Client:
         """Return a client at host `at` of the server on host `server`."""
+
+    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
+        """Search the store of the server that `session` is logged in to, as its disk's finder."""
 
 
 @cache

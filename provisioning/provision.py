@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,18 @@ if TYPE_CHECKING:
     from provisioning.sessions import Sessions
 
 PROBE_DEADLINE = 30.0  # seconds for a service to answer; MariaDB and Apache need 0.2
+
+
+def faults(plan: Plan) -> list[str]:
+    """Return what is wrong with the roles' parameters, a sentence each; pure."""
+    return [
+        f"host {host.name!r}, role {planned.name!r}: {fault}"
+        for host in plan.hosts
+        for planned in host.roles
+        for fault in roles.find(planned.name).check(
+            roles.RoleContext(plan, host, planned.parameters)
+        )
+    ]
 
 
 def provision(plan: Plan, sessions: Sessions) -> dict[str, tuple[str, ...]]:
@@ -26,10 +37,10 @@ def provision(plan: Plan, sessions: Sessions) -> dict[str, tuple[str, ...]]:
         changes: list[str] = []
         session = sessions[host.name]
         for planned in host.roles:
-            role = roles.get(planned.name)
+            role = roles.find(planned.name)
             context = roles.RoleContext(plan, host, planned.parameters)
             changes.extend(role.apply(session, context))
-            role.probe(session, context, time.monotonic() + PROBE_DEADLINE)
+            role.probe(session, context, PROBE_DEADLINE)
         return tuple(changes)
 
     with ThreadPoolExecutor(max_workers=8) as pool:

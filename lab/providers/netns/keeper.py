@@ -164,6 +164,7 @@ def _end(parent: int, lab: socket.socket | None) -> None:
 
 
 def _become_parent(request: Request, keeper: socket.socket, listener: socket.socket) -> NoReturn:
+    os.umask(0o022)  # ours is 077, for the state; a host wants the ordinary one
     try:
         _enter_user_namespace(request, keeper)
         supervisor = os.fork()

@@ -18,12 +18,14 @@ from urllib.parse import quote_plus, urljoin, urlsplit
 from lab.errors import Fault, LabError
 from provisioning.messaging import Carried, Exchange, Message, recorded
 from provisioning.roles.chat_server.pages import Page, read
+from provisioning.roles.chat_server.repository import at_rest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Action, Connect
+    from provisioning.messaging import Action, AtRest, Connect
     from provisioning.transport import Session
 
 PORT = 80
@@ -78,6 +80,10 @@ class ChatSystem:
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
         """Return a client at host `at` of the server on host `server`."""
         return ChatClient(plan, at, server, connect)
+
+    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
+        """Search MariaDB's file of the messages."""
+        return at_rest(session, texts)
 
 
 class ChatClient:

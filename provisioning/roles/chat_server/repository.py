@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from provisioning.messaging import AtRest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,19 +33,6 @@ class Row:
     sender: str
     content: str
     posted: str
-
-
-@dataclass(frozen=True, slots=True)
-class AtRest:
-    """Which texts can be read in the data file as it lies on disk, without the database.
-
-    path, size -- the file that was searched, and its bytes; found, missing -- the texts.
-    """
-
-    path: str
-    size: int
-    found: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 def repository(session: Session) -> tuple[Row, ...]:
