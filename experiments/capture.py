@@ -164,7 +164,7 @@ class Captures:
                 file = self._files.enter_context(self._place(name).open("wb"))
                 tap = Tap(self._sessions[host], host, adapter, file.write)
                 self._running.append((tap, name, time.time()))
-            for tap, *_ in self._running:
+            for tap in [running[0] for running in self._running]:
                 tap.wait_ready()
         except BaseException:
             self._stop()
@@ -172,7 +172,7 @@ class Captures:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for tap, *_ in self._running:
+        for tap in [running[0] for running in self._running]:
             tap.wait_quiet()
         self._stop()
 
