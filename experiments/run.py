@@ -51,11 +51,14 @@ def run(
     experiment, plan = request.experiment, request.lab.plan
     check(experiment, plan)
     folder = RunFolder.create(experiment.name, request.out)
+    request.lab.ledger.expect(folder.path)  # killed, it goes when the lab goes
     try:
-        return _run(request, sessions, folder, note)
+        sealed = _run(request, sessions, folder, note)
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
+    request.lab.ledger.finished(folder.path)
+    return sealed
 
 
 def _run(

@@ -98,6 +98,17 @@ class Ledger:
         """Change fields of the record, in one atomic step."""
         self._write({**self.read(), **changes})
 
+    def expect(self, path: Path) -> None:
+        """Note a file or folder that goes with the lab if it is never finished (`finished`)."""
+        with _exclusive(self.folder.parent):
+            self.update(unfinished=[*self.read().get("unfinished", []), str(path)])
+
+    def finished(self, path: Path) -> None:
+        """Take back `expect`: the path stays."""
+        with _exclusive(self.folder.parent):
+            rest = [there for there in self.read().get("unfinished", []) if there != str(path)]
+            self.update(unfinished=rest)
+
     def alive(self) -> bool:
         """Tell whether somebody keeps this lab: its lock is held."""
         try:

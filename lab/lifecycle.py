@@ -13,6 +13,7 @@ The states are read off the world each time (ledger, lock, supervisor), never re
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -234,8 +235,10 @@ def down(name: str, root: Path | None = None) -> bool:
         ledger = Ledger.find(root or state_root(), name)
     except KeyError:
         return False
-    provider = ledger.read().get("provider", providers.DEFAULT)
-    providers.get(provider).destroy(ledger, 10.0)
+    record = ledger.read()
+    providers.get(record.get("provider", providers.DEFAULT)).destroy(ledger, 10.0)
+    for path in record.get("unfinished", []):  # what a killed run had begun to write
+        shutil.rmtree(path, ignore_errors=True)
     return True
 
 
