@@ -183,9 +183,10 @@ def report(_: Context, name: str, json: bool = False) -> None:
     """Judge a run again from its folder alone and write its report anew."""
     from commands import runs
 
+    folder = runs.find(name)
     with progress(quiet=json) as told:
         told.note("reading the captures and judging")
-        outcome = runs.judge(runs.find(name))
+        outcome = runs.judge(folder)
     _show_outcome(outcome, as_json=json)
 
 
