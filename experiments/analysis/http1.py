@@ -1,0 +1,218 @@
+"""HTTP/1 messages out of stream bytes (RFC 9112), with the place of everything in the stream.
+
+Pure: bytes in, frozen values out. Made for reading what was captured: a message that the capture
+cuts off yields what there is of it, marked as not complete, and nothing here raises for its input.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from experiments.analysis.model import Span
+
+METHODS: Final = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "CONNECT",
+    "OPTIONS",
+    "TRACE",
+    "PATCH",
+)  # RFC 9110, 9.1, and RFC 5789
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r?\n")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n")
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+_BLANK: Final = re.compile(rb"\r?\n")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r?\n")
+# A body that unpacks to more is cut here: a capture must not fill the memory of who judges it.
+LONGEST_BODY: Final = 16 * 2**20
+_SWITCHING, _OK, _NO_CONTENT, _NOT_MODIFIED = 101, 200, 204, 304
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A field; start and end are the stream bytes of its value."""
+
+    name: str
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body with its codings undone; start and end are its bytes in the stream.
+
+    spans maps content to stream bytes, () when it was compressed. codings are those undone;
+    undone is False when one is not known or was broken (then content is what there is).
+    """
+
+    content: bytes
+    start: int
+    end: int
+    codings: tuple[str, ...]
+    spans: tuple[Span, ...]
+    undone: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request or a response. method and target are "" in a response, status is 0 in a request."""
+
+    method: str
+    target: str
+    status: int
+    start: int
+    line_end: int
+    headers: tuple[Header, ...]
+    body: Body
+    complete: bool
+
+    def header(self, name: str) -> str:
+        """Return a field's value, the first if it is there several times, "" if it is not."""
+        wanted = name.lower()
+        return next((h.value for h in self.headers if h.name.lower() == wanted), "")
+
+
+def requests(data: bytes) -> tuple[list[Message], bool]:
+    """Return the requests of a stream side, and whether all of it was understood."""
+    found: list[Message] = []
+    position = 0
+    while position < len(data):
+        line = _REQUEST_LINE.match(data, position)
+        if not line or line[1].decode() not in METHODS:
+            return found, False
+        method, target = line[1].decode(), line[2].decode(errors="replace")
+        message = _message(data, line, method=method, target=target, bodiless=False, status=0)
+        found.append(message)
+        position = message.body.end
+        if not message.complete:
+            return found, False
+    return found, True
+
+
+def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, int]], bool]:
+    """Return the responses of a stream side with the index of the request that each answers.
+
+    A response to HEAD has no body whatever its fields say (RFC 9112, 6.3), so the requests are
+    needed. The second value tells whether all of the side was understood.
+    """
+    found: list[tuple[Message, int]] = []
+    position = index = 0
+    while position < len(data):
+        line = _STATUS_LINE.match(data, position)
+        if not line:
+            return found, False
+        status = int(line[1])
+        method = asked[index].method if index < len(asked) else ""
+        interim = status < _OK and status != _SWITCHING
+        bodiless = interim or status in {_NO_CONTENT, _NOT_MODIFIED} or method == "HEAD"
+        message = _message(data, line, method="", target="", bodiless=bodiless, status=status)
+        found.append((message, index))
+        position = message.body.end
+        if not message.complete or status == _SWITCHING:
+            return found, False
+        index += not interim
+    return found, True
+
+
+def _message(  # noqa: PLR0913 (what the two start lines differ in)
+    data: bytes, line: re.Match[bytes], *, method: str, target: str, bodiless: bool, status: int
+) -> Message:
+    headers, position = [], line.end()
+    while match := _HEADER.match(data, position):
+        value = match[2].decode("utf-8", "replace")
+        headers.append(Header(match[1].decode(), value, match.start(2), match.end(2)))
+        position = match.end()
+    blank = _BLANK.match(data, position)
+    message = Message(
+        method=method,
+        target=target,
+        status=status,
+        start=line.start(),
+        line_end=line.end(),
+        headers=tuple(headers),
+        body=Body(b"", position, position, (), ()),
+        complete=False,
+    )
+    if not blank:
+        return message
+    body, complete = _body(data, blank.end(), message, bodiless=bodiless)
+    return Message(
+        method, target, status, message.start, message.line_end, message.headers, body, complete
+    )
+
+
+def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple[Body, bool]:
+    codings = [
+        coding
+        for name in ("Transfer-Encoding", "Content-Encoding")
+        for coding in (word.strip().lower() for word in message.header(name).split(","))
+        if coding and coding != "identity"
+    ]
+    length = message.header("Content-Length")
+    if bodiless:
+        return Body(b"", start, start, (), ()), True
+    if "chunked" in codings:
+        content, spans, end, complete = _dechunk(data, start)
+    elif length.isdecimal():
+        end = min(start + int(length), len(data))
+        content, complete = data[start:end], end == start + int(length)
+        spans = (Span(0, start, end - start),)
+    elif message.status:
+        # Until the connection closes (RFC 9112, 6.3, rule 8).
+        content, end, complete = data[start:], len(data), True
+        spans = (Span(0, start, end - start),)
+    else:
+        return Body(b"", start, start, (), ()), True
+    undone = [coding for coding in codings if coding == "chunked"]
+    known = True
+    for coding in [c for c in reversed(codings) if c != "chunked"]:
+        unpacked = _unpack(coding, content)
+        if unpacked is None:
+            known = False
+            break
+        content, spans = unpacked, ()
+        undone.append(coding)
+    return Body(content, start, end, tuple(undone), spans, known), complete
+
+
+def _dechunk(data: bytes, start: int) -> tuple[bytes, tuple[Span, ...], int, bool]:
+    content, position = bytearray(), start
+    spans: list[Span] = []
+    while size := _CHUNK_SIZE.match(data, position):
+        length = int(size[1], 16)
+        position = size.end()
+        if length == 0:
+            while trailer := _HEADER.match(data, position):
+                position = trailer.end()
+            blank = _BLANK.match(data, position)
+            return bytes(content), tuple(spans), blank.end() if blank else position, bool(blank)
+        piece = data[position : position + length]
+        spans.append(Span(len(content), position, len(piece)))
+        content += piece
+        position += len(piece)
+        blank = _BLANK.match(data, position)
+        if len(piece) < length or not blank:
+            return bytes(content), tuple(spans), position, False
+        position = blank.end()
+    return bytes(content), tuple(spans), position, False
+
+
+def _unpack(coding: str, content: bytes) -> bytes | None:
+    """Undo a content coding; None for one that is not known or does not fit the bytes.
+
+    "deflate" is a zlib stream, but some servers send bare deflate (RFC 9110, 8.4.1.2, note).
+    """
+    widths = {"gzip": [31], "x-gzip": [31], "deflate": [15, -15]}.get(coding, [])
+    for width in widths:
+        try:
+            return zlib.decompressobj(width).decompress(content, LONGEST_BODY)
+        except zlib.error:
+            continue
+    return None

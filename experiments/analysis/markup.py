@@ -1,0 +1,114 @@
+"""Tables and links of an HTML page, with the place of each cell in the page's bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from itertools import accumulate
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A table cell: its text, unescaped, and the bytes of the page between its tags."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Table:
+    """A table's rows of cells; a header row is a row like any other."""
+
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The target of a link or a form, and the bytes of the tag that it stands in."""
+
+    target: str
+    start: int
+    end: int
+
+
+class _Reader(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        lengths = (len(line) for line in page.split("\n"))
+        self._lines = [0, *accumulate(length + 1 for length in lengths)]
+        self._page = page
+        self.tables: list[Table] = []
+        self.links: list[tuple[str, int, int]] = []
+        self.cells: list[tuple[Table, int, str, int, int]] = []
+        self._open: list[Table] = []
+        self._cell: tuple[int, list[str]] | None = None
+        self.feed(page)
+        self._end_cell(len(page))
+
+    def _here(self) -> int:
+        line, column = self.getpos()
+        return self._lines[line - 1] + column
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        start = self._here()
+        end = start + len(self.get_starttag_text() or "")
+        values = {name: value or "" for name, value in attrs}
+        target = values.get("href") or values.get("action")
+        if target:
+            self.links.append((target, start, end))
+        if tag == "table":
+            self._end_cell(start)
+            table = Table()
+            self.tables.append(table)
+            self._open.append(table)
+        elif tag == "tr" and self._open:
+            self._end_cell(start)
+            self._open[-1].rows.append([])
+        elif tag in {"td", "th"} and self._open:
+            self._end_cell(start)
+            self._cell = (end, [])
+        elif tag == "br" and self._cell:
+            self._cell[1].append("\n")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "th", "tr", "table"}:
+            self._end_cell(self._here())
+        if tag == "table" and self._open:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._cell:
+            self._cell[1].append(data)
+
+    def _end_cell(self, end: int) -> None:
+        if not self._cell or not self._open:
+            self._cell = None
+            return
+        start, words = self._cell
+        self._cell = None
+        table = self._open[-1]
+        if not table.rows:
+            table.rows.append([])
+        self.cells.append((table, len(table.rows) - 1, "".join(words), start, end))
+
+
+def read(content: bytes, charset: str = "utf-8") -> tuple[list[Table], list[Link]]:
+    """Return the tables and links of a page. Never raises; a charset not known is read as UTF-8."""
+    try:
+        page = content.decode(charset, "surrogateescape")
+    except (LookupError, UnicodeError):
+        charset = "utf-8"
+        page = content.decode(charset, "surrogateescape")
+    reader = _Reader(page)
+
+    def at(position: int) -> int:
+        return len(page[:position].encode(charset, "surrogateescape"))
+
+    def clean(text: str) -> str:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+
+    for table, row, text, start, end in reader.cells:
+        table.rows[row].append(Cell(clean(text), at(start), at(end)))
+    links = [Link(clean(target), at(start), at(end)) for target, start, end in reader.links]
+    return reader.tables, links

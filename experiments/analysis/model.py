@@ -1,0 +1,224 @@
+"""What a capture holds, as plain data, and the two seams of the analysis.
+
+An `Engine` turns a capture file into a `Capture` (packets, handshakes, streams); a `Decoder` turns
+one stream of a protocol that it recognises into what can be read in it. Neither knows the other,
+neither knows what was planted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One row of the packet list (Figures 14 and 18).
+
+    time is in seconds since the first packet; length is that on the wire, in bytes.
+    """
+
+    number: int
+    time: float
+    source: str
+    destination: str
+    protocol: str
+    length: int
+    info: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeStep:
+    """One of the three segments that open a connection; numbers are relative (RFC 9293, 3.5).
+
+    window is the field as sent, unscaled; window_scale is the multiplier that Wireshark prints as
+    WS (RFC 7323), mss in bytes. None: the option was not there, as in the last step always.
+    """
+
+    frame: int
+    time: float
+    flags: str
+    sequence: int
+    acknowledgement: int
+    window: int
+    mss: int | None
+    window_scale: int | None
+    sack_permitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """SYN, SYN/ACK and ACK of one stream. `steps` holds those that were seen, in that order."""
+
+    stream: int
+    client: str
+    server: str
+    steps: tuple[HandshakeStep, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all three segments were seen."""
+        return len(self.steps) == 3  # noqa: PLR2004 (it is a three-way handshake)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes that one frame brought into a stream, in stream order.
+
+    forward is True from client to server.
+    """
+
+    frame: int
+    time: float
+    forward: bool
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One conversation, followed both ways. client and server are "address:port"."""
+
+    protocol: str
+    number: int
+    client: str
+    server: str
+    chunks: tuple[Chunk, ...]
+
+    def side(self, *, forward: bool) -> bytes:
+        """Return all bytes of one direction."""
+        return self._sides[forward][0]
+
+    @cached_property
+    def _sides(self) -> dict[bool, tuple[bytes, list[int], list[int]]]:
+        """By direction: the bytes, where each chunk starts in them, and each chunk's frame."""
+        sides = {}
+        for forward in (True, False):
+            chunks = [chunk for chunk in self.chunks if chunk.forward is forward]
+            starts, total = [], 0
+            for chunk in chunks:
+                starts.append(total)
+                total += len(chunk.data)
+            data = b"".join(chunk.data for chunk in chunks)
+            sides[forward] = (data, starts, [chunk.frame for chunk in chunks])
+        return sides
+
+    def frames(self, start: int, end: int, *, forward: bool) -> tuple[int, ...]:
+        """Return the frames that carry bytes start (included) to end (not) of a direction."""
+        _, starts, frames = self._sides[forward]
+        if not starts:
+            return ()
+        first = max(bisect_right(starts, start) - 1, 0)
+        last = max(bisect_right(starts, max(end - 1, start)) - 1, first)
+        return tuple(sorted(set(frames[first : last + 1])))
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """All that an engine read from one capture file.
+
+    gaps -- frames at which a segment is known to be missing from the capture.
+    cut -- frames of which only a part was captured.
+    unread -- why the file could not be read to its end, or "".
+    """
+
+    packets: tuple[Packet, ...]
+    handshakes: tuple[Handshake, ...]
+    streams: tuple[Stream, ...]
+    gaps: tuple[int, ...] = ()
+    cut: tuple[int, ...] = ()
+    unread: str = ""
+
+
+class Engine(Protocol):
+    """Reads captures. `name` and `version()` go into the evidence."""
+
+    name: str
+
+    def version(self) -> str:
+        """Return the version of what decodes. Raises LabError when it is not installed."""
+
+    def read(self, path: Path) -> Capture:
+        """Read a capture file. Raises LabError when it cannot be read at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A run of content bytes and the stream bytes that they came from."""
+
+    content: int
+    stream: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Content that lies readable in a stream, after undoing the encodings named.
+
+    spans maps content to stream offsets; an empty one (compressed) maps all of it to
+    `start`..`end`, the stream bytes that it was made from.
+    """
+
+    where: str
+    forward: bool
+    content: bytes
+    start: int
+    end: int
+    encodings: tuple[str, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+    def place(self, start: int, end: int) -> tuple[int, int]:
+        """Return the stream bytes that content bytes start to end came from."""
+        if not self.spans:
+            return self.start, self.end
+        return self._offset(start), self._offset(max(end - 1, start)) + 1
+
+    def _offset(self, position: int) -> int:
+        index = bisect_right(self.spans, position, key=lambda span: span.content) - 1
+        span = self.spans[max(index, 0)]
+        return span.stream + min(position - span.content, max(span.length - 1, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One thing that an eavesdropper reads, and the stream bytes that it is read from.
+
+    kind -- message, user, password, cookie, token, url, referer, server, browser or header.
+    where -- request line, request header X, form field X, response header X, table cell, …
+    about -- what else was told with it, e.g. {"sender": "CLIENT"}.
+    """
+
+    kind: str
+    text: str
+    where: str
+    forward: bool
+    start: int
+    end: int
+    encodings: tuple[str, ...] = ()
+    about: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a decoder made of a stream. `complete` is False when it had to stop in the middle."""
+
+    protocol: str
+    passages: tuple[Passage, ...]
+    exposures: tuple[Exposure, ...]
+    complete: bool = True
+
+
+class Decoder(Protocol):
+    """Reads one application protocol."""
+
+    name: str
+
+    def recognises(self, stream: Stream) -> bool:
+        """Whether the stream speaks this protocol, judged by its bytes and never by its port."""
+
+    def decode(self, stream: Stream) -> Decoded:
+        """Read the stream; never raises for what is in it."""

@@ -1,0 +1,93 @@
+"""From a sealed run folder to its analysis, verdicts and report.
+
+Needs the folder and tshark, no lab; judging twice gives the same bytes. Evidence is only read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from experiments import report
+from experiments.analysis import analyse
+from experiments.claims import claims_of, evaluate
+from experiments.claims.facts import Facts
+from experiments.evidence import RunFolder, canonical
+from lab.errors import Fault, LabError
+from lab.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it lies on disk."""
+
+    folder: RunFolder
+    manifest: dict[str, Any]
+    results: dict[str, Any]
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judging found.
+
+    analysis and report are the contents of analysis.json and report.json; faults tells where the
+    evidence is not what was sealed, in words, () when all is well; page is report.html.
+    """
+
+    run: Run
+    analysis: dict[str, Any]
+    verdicts: list[dict[str, Any]]
+    report: dict[str, Any]
+    faults: tuple[str, ...]
+    page: Path
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """Recall and false reports: expected, found, missed, inconclusive, recall, unplanted."""
+        score: dict[str, Any] = self.analysis["score"]
+        return score
+
+
+def load_run(path: Path) -> Run:
+    """Read a sealed run. Raises LabError when there is none, or it lacks results."""
+    folder = RunFolder.open(path)
+    manifest = folder.manifest()
+    results = folder.read_json("results.json")
+    try:
+        plan = Plan.from_json(manifest["plan"])
+    except (KeyError, TypeError) as error:
+        raise LabError(
+            f"reading the plan of the run {folder.name}",
+            f"{type(error).__name__}: {error}",
+            fault=Fault.USER,
+            todo="The manifest was not written by this version of imlab; run the experiment again.",
+        ) from error
+    return Run(folder, manifest, results, plan)
+
+
+def judge(path: Path, *, engine: str = "tshark") -> Judgement:
+    """Analyse a run, judge its claims and write the five derived files.
+
+    Evidence that does not match its hashes is judged all the same, and the report says so on top.
+    Raises LabError when the run or a capture cannot be read, or tshark is missing.
+    """
+    run = load_run(path)
+    faults = tuple(f"{fact.file} {fact.fault}" for fact in run.folder.verify())
+    analysis = analyse(run.folder.path, run.plan, run.results, engine_name=engine)
+    facts = Facts(run.plan, run.results, analysis)
+    verdicts = evaluate(claims_of(run.manifest["experiment"]), facts)
+    told = report.content(run.manifest, run.results, analysis, verdicts, list(faults))
+    run.folder.derive(
+        {
+            "analysis.json": canonical(analysis),
+            "verdicts.json": canonical(verdicts),
+            "report.json": canonical(told),
+            "report.html": report.render(told).encode(),
+        },
+        {analysis["engine"]["name"]: analysis["engine"]["version"]},
+    )
+    return Judgement(run, analysis, verdicts, told, faults, run.folder.path / "report.html")
