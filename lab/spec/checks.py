@@ -7,18 +7,20 @@ refused before; whatever hangs on one of them is not complained about a second t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from lab.spec.errors import quote, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
-    from ipaddress import IPv4Address
+    from ipaddress import IPv4Address, IPv4Network
 
     from lab.spec.models import AdapterSpec, LabSpec
     from lab.spec.yaml_positions import Path
 
+MAX_ROWS = 500  # enough to keep an author busy; looking for the nearest name takes time
+MAX_NESTING = 8  # hosts in a chain of `on`; virtual machines within each other get slow sooner
 BRIDGE_PORTS = 1023  # BR_MAX_PORTS of the Linux bridge, less the unused port 0
 
 # Parameters that mean the same for every role: name -> what kind of name it holds.
@@ -55,20 +57,26 @@ class Known:
 def check(
     spec: LabSpec, known: Known | None = None, broken: Collection[Path] = frozenset()
 ) -> list[Row]:
-    """Return every fault between values of the spec; an empty list means that it can be planned."""
+    """Return every fault between values of the spec; an empty list means that it can be planned.
+
+    It stops after MAX_ROWS and says so in one more row.
+    """
     checker = _Checker(spec, known or Known(), frozenset(broken))
-    return [row for row in checker.rows() if row.path not in checker.broken]
+    fresh = (row for row in checker.rows() if row.path not in checker.broken)
+    rows = list(islice(fresh, MAX_ROWS))
+    if len(rows) == MAX_ROWS:
+        message = f"{MAX_ROWS} faults between values; nothing after them was looked at"
+        rows.append(Row((), message, "correct those shown first"))
+    return rows
 
 
 def network_of(spec: LabSpec, host: str, adapter: str) -> str | None:
     """Return the network that an adapter reaches, through its parents' wires if it is bridged.
 
     None where the chain ends nowhere: an adapter without a cable, a name that does not exist,
-    or a circle.
+    a circle, or a guest nested deeper than MAX_NESTING.
     """
-    seen = set()
-    while (host, adapter) not in seen:
-        seen.add((host, adapter))
+    for _ in range(MAX_NESTING):
         owner = spec.hosts.get(host)
         found = owner.adapters.get(adapter) if owner else None
         if owner is None or found is None:
@@ -123,13 +131,24 @@ class _Checker:
     # -- networks ---------------------------------------------------------------------------
 
     def _subnets(self) -> Iterator[Row]:
-        for (first, one), (second, two) in combinations(self.spec.networks.items(), 2):
-            if one.subnet.overlaps(two.subnet):
+        # CIDR blocks contain each other or have nothing in common: sorted by where they begin,
+        # those that a subnet lies in are a stack.
+        order = {name: place for place, name in enumerate(self.spec.networks)}
+        subnets = [(network.subnet, name) for name, network in self.spec.networks.items()]
+        around: list[tuple[IPv4Network, str]] = []
+        for subnet, name in sorted(subnets, key=lambda s: (s[0].network_address, s[0].prefixlen)):
+            while around and not around[-1][0].overlaps(subnet):
+                around.pop()
+            for outer in around:
+                (one, first), (two, second) = sorted(
+                    ((subnet, name), outer), key=lambda pair: order[pair[1]]
+                )
                 yield Row(
                     ("networks", second, "subnet"),
-                    f"{two.subnet} overlaps {one.subnet} of the network {quote(first)}",
+                    f"{two} overlaps {one} of the network {quote(first)}",
                     "give each network addresses of its own",
                 )
+            around.append((subnet, name))
 
     def _addresses(self) -> Iterator[Row]:
         owners: dict[tuple[str, IPv4Address], str] = {}
@@ -202,16 +221,19 @@ class _Checker:
             return
         path: Path = ("hosts", name, "on")
         yield from self._unknown(path, "host", parent)
+        if parent == name:
+            yield Row(path, f"{quote(name)} lives on itself", "name another host, or remove `on`")
+            return
         chain = [name]
         while parent is not None and parent in self.spec.hosts and parent not in chain:
             chain.append(parent)
             parent = self.spec.hosts[parent].on
-        if parent != name:
-            return
-        if len(chain) == 1:
-            yield Row(path, f"{quote(name)} lives on itself", "name another host, or remove `on`")
-        else:
-            circle = " on ".join([*chain[:6], *(["…"] if len(chain) > 6 else []), name])  # noqa: PLR2004 - enough to see it
+            if len(chain) > MAX_NESTING:
+                message = f"{quote(name)} lives more than {MAX_NESTING - 1} hosts deep"
+                yield Row(path, message, "let guests live on a host that is nearer to the metal")
+                return
+        if parent == name and name == min(chain, key=list(self.spec.hosts).index):
+            circle = " on ".join([*chain, name])
             yield Row(path, f"a circle: {circle}", "one of them must not be `on` another")
 
     def _image(self, path: Path, image: str) -> Iterator[Row]:

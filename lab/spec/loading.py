@@ -194,8 +194,9 @@ def _parse(text: str, name: str, known: Known) -> tuple[LabSpec | None, list[Spe
     spec, rows, broken = _build(document.data)
     if spec is not None:
         rows += check(spec, known, broken)
+    told = {(fault.line, fault.column) for fault in document.faults}  # one fault a place is enough
     faults = [SpecFault(name, *_place(document, r), r.message, r.fix) for r in rows]
-    return spec, [*document.faults, *faults]
+    return spec, [*document.faults, *(f for f in faults if (f.line, f.column) not in told)]
 
 
 def _build(data: dict[str, Any]) -> tuple[LabSpec | None, list[Row], set[Path]]:
@@ -211,7 +212,9 @@ def _build(data: dict[str, Any]) -> tuple[LabSpec | None, list[Row], set[Path]]:
         except ValidationError as error:
             errors = error.errors(include_url=False)
         if not rows:  # later rounds only see the holes that this one leaves
-            rows = [_row(detail) for detail in errors]
+            # A key that was misspelt is not missing as well.
+            broken.update(_meant(detail, data) for detail in errors)
+            rows = [_row(d) for d in errors if d["type"] != "missing" or _path(d) not in broken]
         for detail in errors:
             path = _path(detail)
             if detail["type"] == "missing" and len(path) > 1:  # without it, its owner falls
@@ -219,6 +222,20 @@ def _build(data: dict[str, Any]) -> tuple[LabSpec | None, list[Row], set[Path]]:
             broken.add(path)
             _take_out(data, path)
     return None, rows, broken
+
+
+def _meant(detail: ErrorDetails, data: Any) -> Path:  # noqa: ANN401 - YAML holds any data
+    """Return the path that a misspelt key was meant to be; for another fault its own path."""
+    path = _path(detail)
+    if detail["type"] == "missing":
+        return path[:-1]
+    if detail["type"] == "extra_forbidden":
+        _, model = _section(path[:-1]) or ("", LabSpec)
+        near = closest(str(path[-1]).partition(":")[0], model.model_fields)
+        for step in path[:-1]:
+            data = data[step]
+        return (*path[:-1], near) if near and near not in data else path
+    return path
 
 
 def _path(detail: ErrorDetails) -> Path:
@@ -259,7 +276,7 @@ def _kind(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true or false"
-    names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    names = {str: "text", int: "a number", float: "a fraction", list: "a list", dict: "a mapping"}
     return names.get(type(value), "something else")
 
 
@@ -299,15 +316,13 @@ def _bounds(path: Path, key: str, detail: ErrorDetails) -> Row | None:
 def _unknown_key(path: Path, key: str) -> Row:
     what, model = _section(path[:-1]) or ("this", LabSpec)
     keys = list(model.model_fields)
-    near = closest(key, keys)
-    if near is None and path[0] == "accounts":
-        # `CLIENT: {secret}` makes the password a key: say nothing of it.
-        fix = f"the keys of {what} are: {', '.join(keys)}"
-        return Row(path, f"{what} has no such key", fix, at_key=True)
+    near = closest(key.partition(":")[0], keys)
     fix = f"did you mean '{near}'?" if near else f"the keys of {what} are: {', '.join(keys)}"
     if ":" in key:
-        fix = "put a space after the colon"
-    return Row(path, f"{what} has no key {shown_key(key)}", fix, at_key=True)
+        fix = f"put a space after the colon: `{near}: …`" if near else "put a space after the colon"
+    # `CLIENT: {secret}` makes a key of the password: it is not shown.
+    shown = "such key" if path[0] == "accounts" else f"key {shown_key(key)}"
+    return Row(path, f"{what} has no {shown}", fix, at_key=True)
 
 
 def _literal(path: Path, key: str, value: object, expected: str) -> Row:
@@ -332,8 +347,11 @@ _WANTED = {
 
 def _wrong_type(path: Path, key: str, kind: str, value: object) -> Row:
     wanted, fix = _WANTED.get(kind, ("something else", "see docs/spec.md"))
+    shown = shown_key(key)
+    if path and isinstance(path[-1], int):
+        shown, fix = f"an entry of '{path[-2]}'", f"write {wanted}"
     if value is None:
-        return Row(path, f"{shown_key(key)} has no value", f"write {wanted}, or remove the key")
+        return Row(path, f"{shown} has no value", f"write {wanted}, or remove the key")
     if wanted == "text" and isinstance(value, dict | list):
         fix = "write one value after the colon"
-    return Row(path, f"{shown_key(key)} must be {wanted}, not {_kind(value)}", fix)
+    return Row(path, f"{shown} must be {wanted}, not {_kind(value)}", fix)

@@ -54,7 +54,7 @@ def _wrong(message: str, fix: str) -> NoReturn:
 def _matches(pattern: re.Pattern[str], what: str, rule: str, longest: int) -> AfterValidator:
     def check(name: str) -> str:
         if len(name) > longest:
-            _wrong(f"{what} is {len(name)} characters long", f"use at most {longest}")
+            _wrong(f"the {what} has {len(name)} characters", f"use at most {longest}")
         if not pattern.fullmatch(name):
             _wrong(f"{quote(name.partition(':')[0])} is no {what}", f"use {rule}")
         return name
@@ -113,7 +113,7 @@ def _subnet(value: Any) -> IPv4Network:  # noqa: ANN401 - whatever the file says
         _wrong(f"{quote(value)} is not how a subnet is written", f"did you mean '{subnet}'?")
     if not _WIDEST <= subnet.prefixlen <= _NARROWEST:
         _wrong(
-            f"a subnet of /{subnet.prefixlen}",
+            f"the subnet of a lab cannot be a /{subnet.prefixlen}",
             f"choose a prefix length from /{_WIDEST} to /{_NARROWEST}",
         )
     for block in _UNUSABLE:

@@ -69,14 +69,15 @@ def _data(value: Any) -> Any:  # noqa: ANN401 - models in, JSON data out
 def _mapping(data: dict[str, Any], indent: str, lines: list[str]) -> None:
     for key, value in data.items():
         # JSON's scalars, lists and mappings are YAML's as well, and none is read as another type.
-        word = key if _PLAIN.fullmatch(key) else _scalar(key)
+        word = key if _PLAIN.fullmatch(key) else flow(key)
         if isinstance(value, dict) and value:
             lines.append(f"{indent}{word}:")
             _mapping(value, indent + INDENT, lines)
         else:
-            lines.append(f"{indent}{word}: {_scalar(value)}")
+            lines.append(f"{indent}{word}: {flow(value)}")
 
 
-def _scalar(value: Any) -> str:  # noqa: ANN401 - JSON data
+def flow(value: Any) -> str:  # noqa: ANN401 - JSON data
+    """Return JSON data on one line of YAML: JSON, but for how YAML wants characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)

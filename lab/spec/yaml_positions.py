@@ -33,7 +33,8 @@ Position: TypeAlias = tuple[int, int]
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_QUOTED = re.compile(r"'(?!(?:<[^']*>|\\t|[\]:,}?-])')[^']*'?'")
+_QUOTED = re.compile(r"'([^']*)'")
+_GRAMMAR = re.compile(r"<[^']*>|\\t|[]:,}?-]")  # what PyYAML quotes of YAML, not of the file
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")  # RFC 8259, 6
 _WORDS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -124,7 +125,8 @@ class _Reader:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = str(getattr(error, "problem", None) or "not readable")
         fix = next((fix for part, fix in _SYNTAX_FIXES if part in problem), "see this line")
-        problem = _QUOTED.sub("'…'", problem)  # what is quoted may be part of a password
+        # What is quoted of the file may be part of a password.
+        problem = _QUOTED.sub(lambda q: q[0] if _GRAMMAR.fullmatch(q[1]) else "'…'", problem)
         at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         return self.stop(at, f"no valid YAML: {problem}", fix)
 
