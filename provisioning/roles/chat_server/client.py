@@ -83,14 +83,22 @@ class ChatSystem:
 class ChatClient:
     """A browser at one host, visiting the chat server of one host; one connection, kept alive.
 
-    A user of the server's own machine reaches it as localhost, as the paper's do.
+    A user of the server's own machine reaches it as localhost, as the paper's do. For TLS,
+    `connect` returns a connection that is encrypted, scheme is "https" and port is 443.
     """
 
     def __init__(
-        self, plan: Plan, at: str, server: str, connect: Connect, *, scheme: str = "http"
+        self,
+        plan: Plan,
+        at: str,
+        server: str,
+        connect: Connect,
+        *,
+        scheme: str = "http",
+        port: int = PORT,
     ) -> None:
         self.exchanges: list[Exchange] = []
-        self._at, self._server, self._connect = at, server, connect
+        self._at, self._server, self._connect, self._port = at, server, connect, port
         self._host = "localhost" if at == server else plan.address(server)
         self._address = "127.0.0.1" if at == server else self._host
         self._base = f"{scheme}://{self._host}/server/"
@@ -237,9 +245,9 @@ class ChatClient:
         self, method: str, target: str, lines: list[tuple[str, str]], form: bytes | None
     ) -> tuple[http.client.HTTPResponse, bytes]:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._address, PORT)
+            self._connection = http.client.HTTPConnection(self._address, self._port)
             # http.client only sends, receives and closes; it never asks for more of a socket.
-            self._connection.sock = self._connect(self._address, PORT)
+            self._connection.sock = self._connect(self._address, self._port)
         connection = self._connection
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in lines:

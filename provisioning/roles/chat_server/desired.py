@@ -94,7 +94,7 @@ def _account_faults(plan: Plan, accounts: Any) -> Iterator[str]:  # noqa: ANN401
         return
     known = {account.name: account for account in plan.accounts}
     for position, name in enumerate(accounts):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             yield f"accounts: {name!r} is unknown; the lab's accounts are {', '.join(known)}"
         elif name in accounts[:position]:
             yield f"accounts: {name!r} is there twice"
