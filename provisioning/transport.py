@@ -6,6 +6,7 @@ import base64
 import contextlib
 import hashlib
 import io
+import logging
 import os
 import secrets
 import shlex
@@ -38,6 +39,10 @@ KEY_CLASSES: tuple[type[paramiko.PKey], ...] = (
     paramiko.ECDSAKey,
     paramiko.RSAKey,
 )
+
+
+# What paramiko logs it also raises, and errors are told from there; nothing is printed beside.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, slots=True)

@@ -448,6 +448,13 @@ def test_only_the_pages_are_served(chat: Chat) -> None:
         assert browser.request("GET", path)[0] == 403
 
 
+def test_old_sessions_can_be_cleared_away(chat: Chat) -> None:
+    """PHP may list its folders of sessions, so that clearing them never ends in an error."""
+    script = "for d in sessions phpmyadmin; do stat -c '%a %U' /var/lib/imlab-chat/$d; done"
+    told = chat.sessions["guest"].run(["sh", "-c", script]).stdout.decode()
+    assert told == "700 www-data\n" * 2
+
+
 def test_repository_through_phpmyadmin(chat: Chat) -> None:
     """The login that the host keeps for root opens phpMyAdmin, which shows the messages."""
     text = f"seen through phpMyAdmin {time.time_ns()}"

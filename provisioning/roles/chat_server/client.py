@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from provisioning.messaging import Action, Connect
     from provisioning.transport import Session
 
-PORT = 80
+PORTS = {"http": 80, "https": 443}
 HOME = "http://localhost/client/Home.php"  # the user's own page, on the user's own machine
 USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefox/49.0"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -84,7 +84,7 @@ class ChatClient:
     """A browser at one host, visiting the chat server of one host; one connection, kept alive.
 
     A user of the server's own machine reaches it as localhost, as the paper's do. For TLS,
-    `connect` returns a connection that is encrypted, scheme is "https" and port is 443.
+    `connect` returns a connection that is encrypted, and scheme is "https".
     """
 
     def __init__(
@@ -95,10 +95,9 @@ class ChatClient:
         connect: Connect,
         *,
         scheme: str = "http",
-        port: int = PORT,
     ) -> None:
         self.exchanges: list[Exchange] = []
-        self._at, self._server, self._connect, self._port = at, server, connect, port
+        self._at, self._server, self._connect, self._port = at, server, connect, PORTS[scheme]
         self._host = "localhost" if at == server else plan.address(server)
         self._address = "127.0.0.1" if at == server else self._host
         self._base = f"{scheme}://{self._host}/server/"
@@ -296,9 +295,9 @@ def wait_until_healthy(session: Session, deadline: float) -> None:
 
 def _health(session: Session) -> str:
     """Return why the server is not healthy, or ""."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    connection = http.client.HTTPConnection("127.0.0.1", PORTS["http"])
     try:
-        connection.sock = session.connect("127.0.0.1", PORT)
+        connection.sock = session.connect("127.0.0.1", PORTS["http"])
         connection.request("GET", "/server/health.php", headers={"Connection": "close"})
         response = connection.getresponse()
         text = response.read().decode(errors="replace")

@@ -123,6 +123,7 @@ def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
             Folder("/var/log/apache2", 0o750, "root:adm"),
             Folder("/var/lib/imlab-chat"),
             Folder("/var/lib/imlab-chat/sessions", 0o700, "www-data:www-data"),
+            Folder("/var/lib/imlab-chat/phpmyadmin", 0o700, "www-data:www-data"),
         ),
         files=(*_static_files(), _settings(context)),
         services=_services(),
