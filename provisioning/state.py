@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lab.errors import Fault, LabError
-from provisioning.files import File, bundle
+from provisioning.files import File, Folder, bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
 MARK = "--imlab-fact--"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH LC_ALL=C"
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder as it has to be; owner is "user:group", both by name."""
-
-    path: str
-    mode: int = 0o755
-    owner: str = "root:root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +96,17 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What has to be done; empty when there is nothing to do."""
+    """What has to be done; empty when there is nothing to do.
+
+    new -- the paths of those files that replace nothing.
+    """
 
     folders: tuple[Folder, ...] = ()
     files: tuple[File, ...] = ()
     start: tuple[Service, ...] = ()
     restart: tuple[Service, ...] = ()
     data: tuple[Data, ...] = ()
+    new: frozenset[str] = frozenset()
 
     def words(self) -> tuple[str, ...]:
         """Say what will be changed, one phrase each."""
@@ -146,6 +141,7 @@ def changes(desired: Desired, facts: Facts) -> Changes:
         tuple(start),
         tuple(restart),
         tuple(d for d in desired.data if facts.data.get(d.name, "") != d.wanted),
+        frozenset(changed - facts.files.keys()),
     )
 
 
@@ -211,17 +207,11 @@ def parse_facts(desired: Desired, printed: str) -> Facts:
 
 
 def apply_script(todo: Changes, staged: Mapping[str, str]) -> str:
-    """Return the shell script that makes the changes once files are in place.
+    """Return the shell script that makes the changes once files and folders are in place.
 
     staged -- name of each Data -> the path on the host that holds its content.
     """
     lines = ["set -e", PATH]
-    for folder in todo.folders:
-        owner, _, group = folder.owner.partition(":")
-        mode = f"{folder.mode:o}"
-        lines.append(
-            shlex.join(["install", "-d", "-m", mode, "-o", owner, "-g", group, folder.path])
-        )
     # systemctl restart also starts what is stopped, and what failed at boot.
     lines += [_either(service, service.start) for service in todo.start]
     lines += [_either(service, service.restart) for service in todo.restart]
@@ -232,8 +222,9 @@ def apply_script(todo: Changes, staged: Mapping[str, str]) -> str:
 
 def _either(service: Service, command: tuple[str, ...]) -> str:
     # Nothing that is started may keep the SSH channel's pipes: see sshd(8), and Session.run.
+    systemctl = shlex.join(["systemctl", "restart", service.name])
     return (
-        f"if [ -d /run/systemd/system ]; then {shlex.join(['systemctl', 'restart', service.name])}\n"
+        f"if [ -d /run/systemd/system ]; then {systemctl}\n"
         f"else {shlex.join(command)} </dev/null; fi"
     )
 
@@ -266,23 +257,23 @@ def perform(session: Session, todo: Changes) -> None:
     work = f"/run/imlab-{secrets.token_hex(6)}"
     staged = {data.name: f"{work}/{number}" for number, data in enumerate(todo.data)}
     script = apply_script(todo, staged).encode()
-    archive, unpack = bundle(
-        (
-            *todo.files,
-            *(File(staged[data.name], data.content, 0o600) for data in todo.data),
-            File(f"{work}/apply", script, 0o600),
-        )
+    own = (
+        *(File(staged[data.name], data.content, 0o600) for data in todo.data),
+        File(f"{work}/apply", script, 0o600),
     )
+    new = todo.new | {file.path for file in own}
+    archive, unpack = bundle((*todo.files, *own), (Folder(work, 0o700), *todo.folders), new)
     command = f"trap 'rm -rf {work}' EXIT\n{unpack}\n/bin/sh {work}/apply"
     session.run(["/bin/sh", "-c", command], stdin=archive, deadline=120.0)
 
 
-def apply(session: Session, desired: Desired) -> tuple[str, ...]:
+def apply(session: Session, desired: Desired, facts: Facts | None = None) -> tuple[str, ...]:
     """Bring a host to the desired state; return what was changed, in words.
 
+    facts -- what `gather` returned for a desired state that asks the same; else it is asked.
     Raises LabError when a command fails, or when the image lacks what is needed.
     """
-    facts = gather(session, desired)
+    facts = facts or gather(session, desired)
     if facts.missing:
         raise LabError(
             f"provisioning {session.host.name}",

@@ -36,6 +36,9 @@ class Role(Protocol):
     def check(self, context: RoleContext) -> tuple[str, ...]:
         """Return what is wrong with the parameters, one sentence each; pure."""
 
+    def prepare(self, context: RoleContext) -> None:
+        """Begin what needs no host, in the background; worth calling while the lab comes up."""
+
     def apply(self, session: Session, context: RoleContext) -> tuple[str, ...]:
         """Bring the host to the role's state; return what was changed, in words."""
 

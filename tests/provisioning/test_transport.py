@@ -279,7 +279,7 @@ def test_command_that_ignores_its_input(session: Session) -> None:
     assert session.run(["true"], stdin=b"x" * 5_000_000).exit_code == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=6))
 def test_arguments_arrive_unchanged(session: Session, arguments: list[str]) -> None:
     """Any argument, with quotes, newlines, $ and emoji, arrives as it was given."""
@@ -287,7 +287,7 @@ def test_arguments_arrive_unchanged(session: Session, arguments: list[str]) -> N
     assert printed == b"".join(a.encode() + b"\0" for a in [*arguments, "end"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.binary(max_size=3000))
 def test_binary_input_comes_back_unchanged(session: Session, content: bytes) -> None:
     """Bytes pass through a command unchanged."""

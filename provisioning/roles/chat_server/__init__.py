@@ -24,6 +24,11 @@ class ChatServer:
         """Return what is wrong with the parameters, one sentence each; pure."""
         return desired.faults(context)
 
+    def prepare(self, context: RoleContext) -> None:
+        """Begin what needs no host, in the background; apply() takes up the results."""
+        if not desired.faults(context):
+            desired.begin(context)
+
     def apply(self, session: Session, context: RoleContext) -> tuple[str, ...]:
         """Bring the host to the role's state; return what was changed, in words."""
         if faults := desired.faults(context):
@@ -33,7 +38,10 @@ class ChatServer:
                 fault=Fault.SPEC,
                 todo="correct the parameters of chat_server in the spec",
             )
-        return state.apply(session, desired.desired(context))
+        hashing = desired.begin(context)  # meanwhile the host tells its facts
+        facts = state.gather(session, desired.desired(context, {}))
+        hashes = {name: future.result() for name, future in hashing.items()}
+        return state.apply(session, desired.desired(context, hashes), facts)
 
     def probe(self, session: Session, context: RoleContext, deadline: float) -> None:
         """Return once PHP and SQL answer; LabError with the last reason after `deadline` s."""

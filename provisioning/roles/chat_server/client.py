@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from provisioning.messaging import Action, AtRest, Connect
     from provisioning.transport import Session
 
-PORT = 80
+PORTS = {"http": 80, "https": 443}
 HOME = "http://localhost/client/Home.php"  # the user's own page, on the user's own machine
 USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefox/49.0"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -89,14 +89,21 @@ class ChatSystem:
 class ChatClient:
     """A browser at one host, visiting the chat server of one host; one connection, kept alive.
 
-    A user of the server's own machine reaches it as localhost, as the paper's do.
+    A user of the server's own machine reaches it as localhost, as the paper's do. For TLS,
+    `connect` returns a connection that is encrypted, and scheme is "https".
     """
 
     def __init__(
-        self, plan: Plan, at: str, server: str, connect: Connect, *, scheme: str = "http"
+        self,
+        plan: Plan,
+        at: str,
+        server: str,
+        connect: Connect,
+        *,
+        scheme: str = "http",
     ) -> None:
         self.exchanges: list[Exchange] = []
-        self._at, self._server, self._connect = at, server, connect
+        self._at, self._server, self._connect, self._port = at, server, connect, PORTS[scheme]
         self._host = "localhost" if at == server else plan.address(server)
         self._address = "127.0.0.1" if at == server else self._host
         self._base = f"{scheme}://{self._host}/server/"
@@ -243,9 +250,9 @@ class ChatClient:
         self, method: str, target: str, lines: list[tuple[str, str]], form: bytes | None
     ) -> tuple[http.client.HTTPResponse, bytes]:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._address, PORT)
+            self._connection = http.client.HTTPConnection(self._address, self._port)
             # http.client only sends, receives and closes; it never asks for more of a socket.
-            self._connection.sock = self._connect(self._address, PORT)
+            self._connection.sock = self._connect(self._address, self._port)
         connection = self._connection
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         for name, value in lines:
@@ -294,9 +301,9 @@ def wait_until_healthy(session: Session, deadline: float) -> None:
 
 def _health(session: Session) -> str:
     """Return why the server is not healthy, or ""."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    connection = http.client.HTTPConnection("127.0.0.1", PORTS["http"])
     try:
-        connection.sock = session.connect("127.0.0.1", PORT)
+        connection.sock = session.connect("127.0.0.1", PORTS["http"])
         connection.request("GET", "/server/health.php", headers={"Connection": "close"})
         response = connection.getresponse()
         text = response.read().decode(errors="replace")

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 import shlex
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import bcrypt
 
-from provisioning.files import File
-from provisioning.state import Data, Desired, Folder, Service
+from provisioning.files import File, Folder
+from provisioning.state import Data, Desired, Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from importlib.resources.abc import Traversable
 
     from lab.plan import Plan, PlannedAccount
@@ -40,6 +41,26 @@ MAX_PASSWORD = 72  # bytes; bcrypt looks at no more
 COST = 10  # PHP's own default for password_hash()
 APACHE = "/usr/sbin/apache2"
 MARIADB = "/usr/sbin/mariadbd"
+SOCKET = "/run/mysqld/mysqld.sock"
+QUESTION = (
+    "SELECT value FROM imlab_chat.provisioned WHERE name = 'schema';"
+    " SELECT HEX(name), password_hash FROM imlab_chat.accounts ORDER BY HEX(name);"
+    " SELECT User FROM mysql.user WHERE User = 'repository'"
+)
+# The account that may read through phpMyAdmin: its password is made on the host, and stays.
+LOAD = f"""set -e
+umask 077
+if [ ! -s {LOGIN_FILE} ]; then
+  read -r password < /proc/sys/kernel/random/uuid
+  printf 'user: repository\\npassword: %s\\n' "$password" > {LOGIN_FILE}
+fi
+password=$(sed -n 's/^password: //p' {LOGIN_FILE})
+{{
+  cat
+  printf "CREATE OR REPLACE USER 'repository'@'localhost' IDENTIFIED BY '%s';\\n" "$password"
+  printf "GRANT SELECT ON imlab_chat.* TO 'repository'@'localhost';\\n"
+}} | mariadb --batch
+"""
 
 
 def faults(context: RoleContext) -> tuple[str, ...]:
@@ -73,7 +94,7 @@ def _account_faults(plan: Plan, accounts: Any) -> Iterator[str]:  # noqa: ANN401
         return
     known = {account.name: account for account in plan.accounts}
     for position, name in enumerate(accounts):
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             yield f"accounts: {name!r} is unknown; the lab's accounts are {', '.join(known)}"
         elif name in accounts[:position]:
             yield f"accounts: {name!r} is there twice"
@@ -88,11 +109,11 @@ def _credential_faults(account: PlannedAccount) -> Iterator[str]:
         yield f"accounts: the password of {account.name!r} must have 1 to {MAX_PASSWORD} bytes"
 
 
-def desired(context: RoleContext) -> Desired:
-    """Return the state that the host must have. The parameters are free of `faults`."""
-    plan = context.plan
-    names = set(context.parameters["accounts"])
-    accounts = [account for account in plan.accounts if account.name in names]
+def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
+    """Return the state that the host must have; the parameters are free of `faults`.
+
+    hashes -- account -> what `password_hash` returned for it.
+    """
     return Desired(
         programs=(APACHE, MARIADB, "mariadb", "start-stop-daemon"),
         folders=(
@@ -102,10 +123,11 @@ def desired(context: RoleContext) -> Desired:
             Folder("/var/log/apache2", 0o750, "root:adm"),
             Folder("/var/lib/imlab-chat"),
             Folder("/var/lib/imlab-chat/sessions", 0o700, "www-data:www-data"),
+            Folder("/var/lib/imlab-chat/phpmyadmin", 0o700, "www-data:www-data"),
         ),
         files=(*_static_files(), _settings(context)),
         services=_services(),
-        data=(_schema(), _accounts(plan.lab, accounts), _phpmyadmin_login()),
+        data=(_database(hashes),),
     )
 
 
@@ -163,7 +185,7 @@ def _services() -> tuple[Service, ...]:
             start=start,
             restart=("/bin/sh", "-c", both),
             pid_file="/run/mysqld/mysqld.pid",
-            socket="/run/mysqld/mysqld.sock",
+            socket=SOCKET,
             files=("/etc/mysql/mariadb.conf.d/60-imlab.cnf",),
         ),
         Service(
@@ -177,49 +199,54 @@ def _services() -> tuple[Service, ...]:
     )
 
 
-def _sql(query: str) -> tuple[str, ...]:
-    return ("mariadb", "--batch", "--skip-column-names", "--execute", query)
-
-
-LOAD = ("mariadb", "--batch")
-
-
-def _schema() -> Data:
-    content = resources.files(__package__).joinpath("schema.sql").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    recorded = f"REPLACE INTO provisioned VALUES ('schema', '{digest}');\n"  # noqa: S608 -- a digest
-    return Data(
-        "database schema",
-        _sql("SELECT value FROM imlab_chat.provisioned WHERE name = 'schema'"),
-        digest,
-        LOAD,
-        content + recorded.encode(),
-    )
-
-
-def _accounts(lab: str, accounts: list[PlannedAccount]) -> Data:
-    with ThreadPoolExecutor() as pool:  # bcrypt takes its time outside Python's lock
-        hashes = list(pool.map(lambda account: password_hash(lab, account), accounts))
-    rows = sorted(
-        (account.name.encode().hex().upper(), hashed)
-        for account, hashed in zip(accounts, hashes, strict=True)
-    )
+def _database(hashes: Mapping[str, str]) -> Data:
+    """Return schema, accounts and the phpMyAdmin login: one question, one answer, one load."""
+    schema = resources.files(__package__).joinpath("schema.sql").read_text()
+    digest = hashlib.sha256(schema.encode()).hexdigest()
     # Names stand in SQL as hexadecimal literals: there is nothing to escape.
+    rows = sorted((name.encode().hex().upper(), hashed) for name, hashed in hashes.items())
     values = ", ".join(f"(CONVERT(0x{name} USING utf8mb4), '{hashed}')" for name, hashed in rows)
-    content = (
-        "START TRANSACTION; DELETE FROM imlab_chat.accounts;\n"
-        f"INSERT INTO imlab_chat.accounts (name, password_hash) VALUES {values};\nCOMMIT;\n"
+    sql = (
+        f"{schema}\nREPLACE INTO provisioned VALUES ('schema', '{digest}');\n"
+        "START TRANSACTION;\nDELETE FROM accounts;\n"
+        f"INSERT INTO accounts (name, password_hash) VALUES {values};\nCOMMIT;\n"
     )
+    ask = shlex.join(("mariadb", "--batch", "--skip-column-names", "--execute", QUESTION))
     return Data(
-        "accounts " + ", ".join(account.name for account in accounts),
-        _sql("SELECT HEX(name), password_hash FROM imlab_chat.accounts ORDER BY HEX(name)"),
-        "\n".join("\t".join(row) for row in rows),
-        LOAD,
-        content.encode(),
+        f"database: schema, accounts, phpMyAdmin login in {LOGIN_FILE}",
+        ("/bin/sh", "-c", f"[ -S {SOCKET} ] && [ -s {LOGIN_FILE} ] && {ask}"),
+        "\n".join([digest, *("\t".join(row) for row in rows), "repository"]),
+        ("/bin/sh", "-c", LOAD),
+        sql.encode(),
     )
 
 
-@cache
+@dataclass(slots=True)
+class _Hashes:
+    """Hashes that were asked for, each made once: bcrypt takes 50 ms outside Python's lock."""
+
+    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "bcrypt"))
+    lock: Lock = field(default_factory=Lock)
+    made: dict[tuple[str, PlannedAccount], Future[str]] = field(default_factory=dict)
+
+    def get(self, lab: str, account: PlannedAccount) -> Future[str]:
+        with self.lock:
+            key = (lab, account)
+            if key not in self.made:
+                self.made[key] = self.pool.submit(password_hash, lab, account)
+            return self.made[key]
+
+
+_HASHES = _Hashes()
+
+
+def begin(context: RoleContext) -> dict[str, Future[str]]:
+    """Begin to hash the accounts' passwords; desired() waits for the results."""
+    names = set(context.parameters["accounts"])
+    plan = context.plan
+    return {a.name: _HASHES.get(plan.lab, a) for a in plan.accounts if a.name in names}
+
+
 def password_hash(lab: str, account: PlannedAccount) -> str:
     """Return what PHP's password_verify() checks: bcrypt, cost 10.
 
@@ -237,23 +264,3 @@ def _bcrypt_base64(digest: bytes) -> bytes:
     alphabet = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
     bits = int.from_bytes(digest) << 4  # 128 bits, filled up to 22 times 6
     return bytes(alphabet[bits >> shift & 63] for shift in range(126, -1, -6))
-
-
-def _phpmyadmin_login() -> Data:
-    """Return the account 'repository' that may read; its password is made once a host."""
-    password = secrets.token_urlsafe(15)
-    script = (
-        "set -e; umask 077; read -r password; "
-        f"printf 'user: repository\\npassword: %s\\n' \"$password\" > {LOGIN_FILE}; "
-        "printf '%s\\n' \"CREATE OR REPLACE USER 'repository'@'localhost'"
-        " IDENTIFIED BY '$password';\""
-        " \"GRANT SELECT ON imlab_chat.* TO 'repository'@'localhost';\" | mariadb --batch"
-    )
-    user = "SELECT 'kept' FROM mysql.user WHERE User = 'repository'"
-    return Data(
-        f"phpMyAdmin login ({LOGIN_FILE})",
-        ("/bin/sh", "-c", f"[ -s {LOGIN_FILE} ] && {shlex.join(_sql(user))}"),
-        "kept",
-        ("/bin/sh", "-c", script),
-        f"{password}\n".encode(),
-    )

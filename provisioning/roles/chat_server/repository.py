@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 TABLE = "imlab_chat.messages"
 DATA_FILE = "/var/lib/mysql/imlab_chat/messages.ibd"
-QUERY = (
-    "SET NAMES utf8mb4; SELECT JSON_OBJECT('id', id, 'sender', sender, 'content', content,"
-    " 'posted', DATE_FORMAT(posted, '%Y-%m-%dT%H:%i:%sZ'))"
-    f" FROM {TABLE} ORDER BY id;\n"
-)
+QUERY = """SET NAMES utf8mb4;
+SELECT JSON_OBJECT('id', id, 'sender', sender, 'content', content,
+                   'posted', DATE_FORMAT(posted, '%Y-%m-%dT%H:%i:%sZ'))
+FROM imlab_chat.messages ORDER BY id;
+"""
 # FOR EXPORT writes every changed page of the table to its file before it returns.
 FLUSH = f"FLUSH TABLES {TABLE} FOR EXPORT; UNLOCK TABLES;\n"
 CLIENT = ("mariadb", "--batch", "--raw", "--skip-column-names")

@@ -42,7 +42,7 @@ final class Repository
     public function verify(string $name, string $password): bool
     {
         // A hash of nothing in particular: an unknown name takes as long as a known one.
-        $unknown = '$2y$10$usesomesillystringforeQ8PfH1jT0sVqmZtFf3r3aPoWnTzvHqe2';
+        $unknown = '$2y$10$HO1rLDsrajWrgkZxCM3MaOzdd5vL3Ksx1sH6tOYmcgqs43uf9xUga';
         $row = $this->run('SELECT password_hash FROM accounts WHERE name = ?', [$name])->fetch();
         $valid = password_verify($password, $row === false ? $unknown : $row['password_hash']);
         return $valid && $row !== false;
@@ -243,8 +243,8 @@ set_exception_handler(static function (Throwable $error): void {
     page(
         'CLIENT-SERVER CHAT ROOM',
         '<p class="error" role="alert">' . ($database
-            ? 'The chat repository does not answer. Nothing was stored; try again in a moment.'
-            : 'Something went wrong here. Nothing was stored; the server’s log has the details.')
+            ? 'The chat repository does not answer. Try again in a moment.'
+            : 'Something went wrong here; the server’s log has the details.')
         . '</p><nav><a href="' . e(home()) . '">Home</a></nav>',
         $database ? 503 : 500,
     );

@@ -10,7 +10,7 @@ page('CLIENT-SERVER CHAT ROOM', '<ul class="tiles">
 <li><a href="' . e($server) . 'Incoming.php">View Incoming Chat</a></li>
 <li><a href="' . e($server) . 'Outgoing.php">View Outgoing Chat</a></li>
 </ul>
-<p class="quiet">The links above lead to ' . e($settings['other_name']) . ', '
-. e($settings['other']) . '. On this machine, ' . e($settings['name']) . ':</p>
+<p class="quiet">These lead to the server of ' . e($settings['other_name']) . ', '
+. e($settings['other']) . '. The server of this machine, ' . e($settings['name']) . ':</p>
 <nav><a href="/server/PostHome.php">Post Chat</a><a href="/server/Incoming.php">Incoming</a>'
 . '<a href="/server/Outgoing.php">Outgoing</a><a href="/phpmyadmin/">Repository (phpMyAdmin)</a></nav>');

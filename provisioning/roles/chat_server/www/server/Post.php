@@ -45,8 +45,8 @@ if ($_SERVER['REQUEST_METHOD'] === 'POST') {
         $status = $refusal->getCode();
     } catch (PDOException $exception) {
         error_log((string) $exception);
-        $error = 'The chat repository does not answer: nothing was stored. Your text is kept'
-            . ' below; post it again in a moment.';
+        $error = 'The chat repository does not answer, so this chat is not known to be stored. Your'
+            . ' text is kept below: post it again in a moment. It will not be there twice.';
         $status = 503;
         $nonce = field('nonce'); // if it was stored after all, posting again finds it
     }
