@@ -270,8 +270,9 @@ def _sighting(
     state -- found, not found, inconclusive (not found, and the capture has doubts) or
     not on its path (not found, and it was never to cross this adapter).
     """
-    rows = [
-        {
+    rows: list[dict[str, Any]] = []
+    for hit in hits:
+        row = {
             "stream": hit.stream.number,
             "transport": hit.stream.protocol,
             "direction": _direction(hit.stream, names, forward=hit.forward),
@@ -279,8 +280,8 @@ def _sighting(
             "forms": list(hit.forms),
             "frames": list(hit.frames),
         }
-        for hit in hits
-    ]
+        if row not in rows:  # the same frames hold it twice, a table with a name in each row
+            rows.append(row)
     doubts = observer.doubts()
 
     def state(*, found: bool, crosses: bool) -> str:
