@@ -30,7 +30,8 @@ STATIC_ROWS: Final = 120
 STEP: Final = 120
 DATA_ROWS: Final = 5000
 CONVERSATIONS: Final = 12
-STREAM_TEXT: Final = 24_000
+STREAM_TEXT: Final = 60_000
+OPENING: Final = 2
 HANDSHAKES: Final = 3
 PROOFS_A_CLAIM: Final = 4
 # Wireshark's own colours, by the beginning of the protocol's name.
@@ -166,21 +167,25 @@ def _line(stream: dict[str, Any]) -> str:
 
 
 def _cut(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the first STREAM_TEXT characters of a stream, and say where it was cut."""
-    kept, rows = 0, []
-    for chunk in chunks:
-        room = STREAM_TEXT - kept
-        if room <= 0:
-            rows.append({**chunk, "parts": [["… the rest is in the capture", None]]})
-            return rows
-        parts = []
-        for text, name in chunk["parts"]:
-            parts.append([text[: max(room, 0)], name])
-            room -= len(text)
-        kept = STREAM_TEXT - room
-        if parts:
-            parts[-1][0] = parts[-1][0].rstrip("\n")  # the empty line after the header fields
-        rows.append({**chunk, "parts": [part for part in parts if part[0]]})
+    """Keep how a stream begins and every chunk with a planted text; count what lies between.
+
+    A row is a chunk, or {"skipped", "bytes", "first", "last"} for chunks that are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    room = STREAM_TEXT
+    for index, chunk in enumerate(chunks):
+        if room > 0 and (index < OPENING or any(name for _, name in chunk["parts"])):
+            parts = [[text[:room], name] for text, name in chunk["parts"]]
+            if parts:
+                parts[-1][0] = parts[-1][0].rstrip("\n")  # the empty line after the header fields
+            room -= sum(len(text) for text, _ in parts)
+            rows.append({**chunk, "parts": [part for part in parts if part[0]]})
+            continue
+        if not rows or "skipped" not in rows[-1]:
+            rows.append({"skipped": 0, "bytes": 0, "first": chunk["frame"], "last": 0})
+        rows[-1]["skipped"] += 1
+        rows[-1]["bytes"] += chunk["bytes"]
+        rows[-1]["last"] = chunk["frame"]
     return rows
 
 

@@ -180,9 +180,16 @@ class Haystack:
 
     @staticmethod
     def _add(hits: list[Hit], hit: Hit) -> None:
-        """Keep a hit unless a better described one covers the same bytes."""
-        for known in hits:
+        """Keep a hit unless one that came before, better described, touches the same bytes.
+
+        Of two in the same place the one that says all of it is kept: a text that ends in "&" is
+        written "&amp;", of which its plain form is only the beginning.
+        """
+        for index, known in enumerate(hits):
             if known.forward is hit.forward and known.start < hit.end and hit.start < known.end:
+                wider = hit.start <= known.start and known.end < hit.end
+                if wider and hit.where == known.where:
+                    hits[index] = hit
                 return
         hits.append(hit)
 

@@ -259,6 +259,21 @@ def test_a_missing_segment_is_noticed_although_nobody_reported_it(tmp_path: Path
     assert told["score"]["recall"] is None
 
 
+def test_the_same_text_on_two_servers_is_judged_for_each(tmp_path: Path) -> None:
+    """Having read a text on its way to one server does not say that it was read at the other."""
+
+    def twice(told: dict[str, Any]) -> None:
+        rows = told["chat"]["planted"]
+        row = next(row for row in rows if row["text"] == "Nightmare")
+        rows.append({**row, "id": "again", "server": "peer", "directions": ["peer->guest"]})
+
+    told = analysis(remake(tmp_path, change_results=twice))
+    rows = {row["server"]: row for row in told["planted"] if row["text"] == "Nightmare"}
+    assert {seen["state"] for seen in rows["guest"]["observers"].values()} == {"found"}
+    assert {seen["state"] for seen in rows["peer"]["observers"].values()} == {"not found"}
+    assert told["score"]["missed"] == 3
+
+
 def test_a_capture_with_fewer_packets_than_counted_is_doubtful(tmp_path: Path) -> None:
     """The counter of the capture and the file must agree."""
 
@@ -306,9 +321,7 @@ def test_banners_urls_and_referers_are_read() -> None:
     assert ("url", "http://192.168.1.20/client/Home.php", "link in a page", "guest->peer") in found
     assert ("server", "PHP/5.3.0", "response header X-Powered-By", "guest->peer") in found
     assert any(kind == "browser" and "Firefox/49.0" in text for kind, text, *_ in found)
-    assert any(
-        kind == "header" and text == "Upgrade-Insecure-Requests: 1" for kind, text, *_ in found
-    )
+    assert "Upgrade-Insecure-Requests: 1" in {text for kind, text, *_ in found if kind == "header"}
 
 
 def test_the_users_wireshark_settings_do_not_matter(

@@ -142,6 +142,18 @@ def test_every_planted_text_is_in_the_page_and_marked(page: str) -> None:
     assert ("message", "HI SIR, BLACKOUT!") in marks
 
 
+def test_a_long_stream_is_shown_where_it_matters() -> None:
+    """Chunks without a planted text are counted, those with one are shown wherever they stand."""
+    chunks = [
+        {"frame": n, "bytes": 10, "forward": True, "parts": [["x" * 10, "m" if n == 7 else None]]}
+        for n in range(1, 11)
+    ]
+    rows = report._cut(chunks)
+    assert [row.get("frame") for row in rows] == [1, 2, None, 7, None]
+    assert rows[2] == {"skipped": 4, "bytes": 40, "first": 3, "last": 6}
+    assert rows[4] == {"skipped": 3, "bytes": 30, "first": 8, "last": 10}
+
+
 def test_tampered_evidence_is_judged_and_denounced(tmp_path: Path) -> None:
     """Changed evidence is no secret: the page says on top what does not match."""
     path = tmp_path / "run"
