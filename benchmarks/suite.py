@@ -1,0 +1,327 @@
+"""What `./inv bench` measures: every figure beside a peer or a floor of the same run.
+
+Runs of ours and of theirs take turns (A B A B …), so that a machine whose speed drifts treats
+both alike; medians are shown, and the ratio of medians. Nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import lifecycle
+from lab.errors import Fault, LabError
+from lab.images import ensure_image
+from lab.plan import Plan, PlannedAdapter, PlannedHost, PlannedNetwork
+from lab.providers.base import Image
+from provisioning.sessions import Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+PROJECT = Path(__file__).resolve().parent.parent
+SIZES = (3, 30, 100)
+MININET = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "/usr/bin/python3"]
+COMMANDS = 200  # over one SSH session, for one figure
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure beside another: medians in `unit` over `runs` runs; aim is what we set out for."""
+
+    what: str
+    ours: float
+    beside: str
+    theirs: float | None
+    unit: str
+    runs: int
+    aim: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours over theirs; below 1 is better."""
+        return self.ours / self.theirs if self.theirs else None
+
+    def shown(self, value: float | None) -> str:
+        """Return a value with its unit."""
+        if value is None:
+            return "–"
+        return f"{value:.0f} {self.unit}" if value >= 100 else f"{value:.2f} {self.unit}"  # noqa: PLR2004 - three digits
+
+
+def run(only: str | None, runs: int) -> list[Row]:
+    """Run the benchmarks (or the one named) and return their rows. Raises LabError."""
+    if only is not None and only not in BENCHMARKS:
+        raise LabError(
+            f"choosing the benchmark {only!r}",
+            f"there are: {', '.join(BENCHMARKS)}",
+            fault=Fault.USER,
+            todo="name one of these with --only",
+        )
+    rows: list[Row] = []
+    for name, measure in BENCHMARKS.items():
+        if only in {None, name}:
+            print(f"  measuring {name}", file=sys.stderr, flush=True)  # noqa: T201 - progress
+            rows += measure(runs)
+    return rows
+
+
+def star(hosts: int) -> Plan:
+    """Return `hosts` bare hosts on one switch."""
+
+    def host(n: int) -> PlannedHost:
+        mac = f"02:00:00:00:{n // 256:02x}:{n % 256:02x}"
+        adapter = PlannedAdapter("eth0", mac, "wired", "", f"10.0.0.{n + 1}/24", "lan")
+        return PlannedHost(
+            f"h{n}", "debian-base", "debian", 64, 256, 1, 64, None, (adapter,), ()
+        )  # fmt: skip
+
+    network = PlannedNetwork("lan", "10.0.0.0/24")
+    return Plan(f"bench{hosts}", "", (network,), tuple(host(n) for n in range(hosts)), (), ())
+
+
+def images(wanted: set[str]) -> Mapping[str, Image]:
+    """Return base images, building what is missing."""
+    refs = {name: ensure_image(name) for name in wanted}
+    return {n: Image(ref.name, ref.key, ref.rootfs, ref.lock) for n, ref in refs.items()}
+
+
+@contextmanager
+def _state() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="imlab-bench-"))
+    try:
+        yield folder
+    finally:
+        for status in lifecycle.all_status(folder):
+            lifecycle.down(status.name, folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    since = time.monotonic()
+    work()
+    return time.monotonic() - since
+
+
+def _turns(runs: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> list[tuple[Any, Any]]:
+    """Return pairs of results, after one uncounted pair."""
+    return [(ours(), theirs()) for _ in range(runs + 1)][1:]
+
+
+def hosts(runs: int) -> list[Row]:
+    """Hosts wired and up, and their sshd answering, beside Mininet's hosts; and their memory."""
+    images({"debian-base"})
+    rows: list[Row] = []
+    for size in SIZES:
+        pairs = _turns(runs, lambda n=size: _our_hosts(n), lambda n=size: _mininet(n))  # type: ignore[misc] # bound now
+
+        def middle(which: int, key: str, of: list[tuple[Any, Any]] = pairs) -> float:
+            return statistics.median(pair[which][key] for pair in of)
+
+        peer = "Mininet start (no sshd)"
+        rows += [
+            Row(f"{size} hosts wired and up", middle(0, "create") * 1e3, peer,
+                middle(1, "start_s") * 1e3, "ms", runs, "ratio < 1"),
+            Row(f"{size} hosts, every sshd answering", middle(0, "ssh") * 1e3, peer,
+                middle(1, "start_s") * 1e3, "ms", runs, "≤ 500 ms at 3" if size == SIZES[0] else ""),
+            Row(f"{size} hosts down", middle(0, "down") * 1e3, "Mininet stop",
+                middle(1, "stop_s") * 1e3, "ms", runs),
+            Row(f"memory a host, {size} hosts", middle(0, "pss") / 1024,
+                "Mininet's shell a host", middle(1, "pss_kib_per_host") / 1024, "MiB", runs),
+        ]  # fmt: skip
+    return rows
+
+
+def _our_hosts(size: int) -> dict[str, float]:
+    """Put hosts up and down once: seconds to created, to all sshd, and down; PSS KiB a host."""
+    marks: dict[str, float] = {}
+    with _state() as root:
+        since = time.monotonic()
+        lab, _ = lifecycle.up(
+            star(size),
+            images,
+            root=root,
+            note=lambda text: marks.setdefault(text, time.monotonic() - since),
+        )
+        ssh = time.monotonic() - since
+        memory = _pss_kib(int(lab.ledger.read()["keeper"])) / size
+        down = _timed(lambda: lifecycle.down(lab.name, root))
+    return {"create": marks["waiting for SSH"], "ssh": ssh, "down": down, "pss": memory}
+
+
+def _mininet(size: int) -> dict[str, float]:
+    script = str(PROJECT / "benchmarks" / "mininet_start.py")
+    done = subprocess.run(
+        [*MININET, script, str(size)], capture_output=True, text=True, check=False, timeout=300
+    )
+    if done.returncode or not done.stdout.strip():
+        raise LabError(
+            f"starting {size} hosts with Mininet, to compare with",
+            done.stderr,
+            fault=Fault.MACHINE,
+            todo="it needs root and the packages mininet and bridge-utils: ./inv --yes bench",
+        )
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def _pss_kib(pid: int) -> int:
+    """Return the proportional memory of a process and all its descendants (proc(5))."""
+    total, pending = 0, [pid]
+    while pending:
+        current = pending.pop()
+        try:
+            rollup = Path(f"/proc/{current}/smaps_rollup").read_text()
+            children = Path(f"/proc/{current}/task/{current}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(row.split()[1]) for row in rollup.splitlines() if row.startswith("Pss:"))
+        pending += [int(child) for child in children.split()]
+    return total
+
+
+def command(runs: int) -> list[Row]:
+    """A command over an open SSH session, beside starting the same program here."""
+    images({"debian-base"})
+    with _state() as root:
+        lab, _ = lifecycle.up(star(1), images, root=root)
+        with Sessions(lab) as sessions:
+            session = sessions["h0"]
+
+            def over_ssh() -> float:
+                return _timed(lambda: [session.run(["true"]) for _ in range(COMMANDS)])
+
+            def here() -> float:
+                return _timed(
+                    lambda: [subprocess.run(["true"], check=True) for _ in range(COMMANDS)]
+                )
+
+            pairs = _turns(runs, over_ssh, here)
+    ours, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    return [
+        Row("a command over SSH", ours / COMMANDS * 1e3, "the same program started here",
+            floor / COMMANDS * 1e3, "ms", runs * COMMANDS, "≤ 5 ms")
+    ]  # fmt: skip
+
+
+def chat(runs: int) -> list[Row]:
+    """From process start to the provisioned chat answering, beside its parts started by hand."""
+    with _state() as root:
+        environment = {"IMLAB_STATE": str(root)}
+        pairs = _turns(runs, lambda: _chat_up(environment), lambda: _parts(root))
+    ours, parts = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    return [
+        Row("./inv lab-up, process start to chat answering", ours * 1e3,
+            "hosts, MariaDB, Apache by hand", parts * 1e3, "ms", runs, "≤ 800 ms")
+    ]  # fmt: skip
+
+
+def _chat_up(environment: dict[str, str]) -> float:
+    """Time `./inv lab-up --json` from its start to a page from guest and peer; then down."""
+    import os  # noqa: PLC0415 - for its environment alone
+
+    since = time.monotonic()
+    subprocess.run(
+        [str(PROJECT / "inv"), "lab-up", "--json"],
+        env={**os.environ, **environment},
+        check=True, capture_output=True,
+    )  # fmt: skip
+    root = Path(environment["IMLAB_STATE"])
+    lab = lifecycle.attach("paper", root)
+    for host in ("guest", "peer"):
+        _page(lab, host, "/client/Home.php")
+    took = time.monotonic() - since
+    lifecycle.down("paper", root)
+    return took
+
+
+def _parts(root: Path) -> float:
+    """Sum up what cannot be avoided: the hosts, then MariaDB and Apache on one, started bare."""
+    from commands.labs import plan_of, spec_path  # noqa: PLC0415 - the spec is read before the clock
+
+    plan = plan_of(spec_path("paper"))
+    have = images({host.image for host in plan.hosts})
+    since = time.monotonic()
+    lab, _ = lifecycle.up(plan, lambda _: have, root=root)
+    made = time.monotonic() - since
+    with Sessions(lab, ["guest"]) as sessions:
+        guest = sessions["guest"]
+        since = time.monotonic()
+        guest.run(["/bin/sh", "-c", _BY_HAND])
+        _page(lab, "guest", "/")
+        served = time.monotonic() - since
+    lifecycle.down(lab.name, root)
+    return made + served
+
+
+_BY_HAND = (
+    "install -d -o mysql /run/mysqld; install -d /run/apache2 /run/lock/apache2;"
+    "setsid mariadbd --user=mysql --skip-networking >/dev/null 2>&1 </dev/null &"
+    "until mariadb-admin ping >/dev/null 2>&1; do sleep 0.005; done;"
+    "apachectl start >/dev/null 2>&1"
+)
+
+
+def _page(lab: lifecycle.Lab, host: str, path: str, deadline: float = 20.0) -> None:
+    """Fetch a page from a host's own loopback, again until it is there."""
+    end = time.monotonic() + deadline
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", 80)
+        try:
+            connection.sock = lab.dial(host)(80)
+            connection.request("GET", path)
+            if connection.getresponse().status == http.HTTPStatus.OK:
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        finally:
+            connection.close()
+        time.sleep(0.002)
+
+
+def reproduce(runs: int) -> list[Row]:
+    """A whole `./inv reproduce` on a warm machine, beside tshark decoding its three captures."""
+    out = Path(tempfile.mkdtemp(prefix="imlab-bench-"))
+    argv = [str(PROJECT / "inv"), "run", "paper", "--name", "bench", "--json", "--out", str(out)]
+
+    def ours() -> float:
+        return _timed(lambda: subprocess.run(argv, check=True, capture_output=True))
+
+    def theirs() -> float:
+        captures = sorted(out.glob("*/captures/*.pcapng"))[-3:]
+        decode = ["tshark", "-V", "-r"]
+        return _timed(
+            lambda: [
+                subprocess.run([*decode, str(capture)], check=True, capture_output=True)
+                for capture in captures
+            ]
+        )
+
+    try:
+        pairs = _turns(runs, ours, theirs)
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
+    whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    return [
+        Row("./inv run paper on a lab of its own", whole, "tshark -V over its captures", floor, "s", runs,
+            "≤ 15 s")
+    ]  # fmt: skip
+
+
+BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
+    "hosts": hosts,
+    "command": command,
+    "chat": chat,
+    "reproduce": reproduce,
+}

@@ -1,0 +1,1 @@
+"""What the tasks call: the rooms put together, and how their results are shown."""

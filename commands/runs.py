@@ -1,0 +1,133 @@
+"""Experiments from the command line: run one, judge one, list them, reproduce the paper."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from commands import labs
+from experiments import definition, evidence
+from experiments.evidence import RunFolder
+from lab import lifecycle
+from lab.errors import Fault, LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RUNS = Path(__file__).resolve().parent.parent / "runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How `run` goes about it. keep: leave a lab up that was put up for the run."""
+
+    name: str | None = None
+    provider: str = "netns"
+    out: Path = RUNS
+    browser: bool = False
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished and judged run."""
+
+    folder: Path
+    verdicts: list[dict[str, Any]]
+    durations_s: dict[str, float]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every claim was confirmed."""
+        return all(row["verdict"] == "confirmed" for row in self.verdicts)
+
+
+def run_experiment(
+    name: str, options: Options, note: Callable[..., None] = lambda *_: None
+) -> Outcome:
+    """Run an experiment on the lab that is up, or on one of its own that goes again afterwards.
+
+    Raises LabError. Whatever happens, a lab that was made for this is taken down.
+    """
+    experiment = definition.load(name)
+    path = labs.spec_path(experiment.spec)
+    plan = labs.plan_of(path, options.name)
+    definition.check(experiment, plan)
+    ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
+    since = time.monotonic()
+    try:
+        raised = labs.bring_up(path, name=options.name, provider=options.provider, note=note)
+        before = {"lab_up": round(time.monotonic() - since, 4)}
+        folder = _measure(experiment, raised.lab, options, before, note)
+    finally:
+        if ours and not options.keep:
+            note("taking the lab down")
+            lifecycle.down(plan.lab)
+    note("reading the captures and judging")
+    return judge(folder.path)
+
+
+def _measure(
+    experiment: definition.Experiment,
+    lab: lifecycle.Lab,
+    options: Options,
+    before: dict[str, float],
+    note: Callable[..., None],
+) -> RunFolder:
+    from experiments.run import Request, run  # noqa: PLC0415 - loads paramiko
+    from provisioning.sessions import Sessions  # noqa: PLC0415 - as above
+
+    request = Request(experiment, lab, options.out, options.browser, before)
+    with Sessions(lab) as sessions:
+        return run(request, sessions, note)
+
+
+def judge(path: Path) -> Outcome:
+    """Judge a run from its folder alone, and write its verdicts and report anew."""
+    from experiments.judge import judge as judge_folder  # noqa: PLC0415 - loads jinja2
+
+    judgement = judge_folder(path)
+    folder = RunFolder.open(path)
+    return Outcome(path, judgement.verdicts, folder.manifest()["durations_s"])
+
+
+def find(name: str, root: Path = RUNS) -> Path:
+    """Return a run's folder: a path, a run's name, or "last". Raises LabError."""
+    if Path(name).is_dir():
+        return Path(name)
+    there = evidence.runs(root)
+    if name == "last" and there:
+        return there[-1].path
+    for folder in there:
+        if folder.name == name:
+            return folder.path
+    raise LabError(
+        f"finding the run {name!r}",
+        f"runs in {root}: " + (", ".join(f.name for f in there[-5:]) or "none"),
+        fault=Fault.USER,
+        todo="name one of these, or give the path of a run folder",
+    )
+
+
+def listing(root: Path = RUNS) -> list[dict[str, Any]]:
+    """Return a row a run: name, started, experiment, lab, verdict counts, bytes."""
+    rows = []
+    for folder in evidence.runs(root):
+        manifest = folder.manifest()
+        verdicts = folder.read_json("verdicts.json") if (
+            folder.path / "verdicts.json"
+        ).exists() else []  # fmt: skip
+        rows.append(
+            {
+                "run": folder.name,
+                "started": manifest["started"],
+                "experiment": manifest["name"],
+                "lab": manifest["plan"]["lab"],
+                "confirmed": sum(row["verdict"] == "confirmed" for row in verdicts),
+                "claims": len(verdicts),
+                "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+            }
+        )
+    return rows

@@ -1,0 +1,150 @@
+"""What the tasks' results look like on a terminal. Pure: data in, rich renderables out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.suite import Row
+
+    from commands.labs import Raised
+    from lab.doctor import Check
+    from lab.lifecycle import LabStatus
+    from lab.plan import Plan
+
+MARKS = {
+    "confirmed": "[green]✔ confirmed[/]",
+    "refuted": "[red]✘ refuted[/]",
+    "inconclusive": "[yellow]? inconclusive[/]",
+    "not measured": "[yellow]– not measured[/]",
+}
+
+
+def plan_tree(plan: Plan) -> Tree:
+    """Return a plan as a tree: switches, the hosts on them, the guests inside hosts."""
+    tree = Tree(f"[bold]{escape(plan.lab)}[/]  {escape(plan.description.strip())}")
+    for network in plan.networks:
+        tree.add(f"switch [bold]{escape(network.name)}[/]  {network.subnet}")
+    branches: dict[str, Tree] = {}
+    observed = {(capture.host, capture.adapter) for capture in plan.captures}
+    for host in plan.hosts:
+        above = branches[host.on] if host.on else tree
+        memory = f"{host.memory_mib} MiB, {host.cpus} CPU"
+        branch = above.add(
+            f"[bold]{escape(host.name)}[/]  image {escape(host.image)}, TTL {host.ttl}, {memory}"
+        )
+        branches[host.name] = branch
+        for adapter in host.adapters:
+            where = f"on {adapter.network}" if adapter.network else "not connected"
+            where = f"bridged to {host.on}/{adapter.bridged}" if adapter.bridged else where
+            tap = "  [cyan]captured[/]" if (host.name, adapter.name) in observed else ""
+            line = f"{adapter.name}  {adapter.address or '–'}  {adapter.mac}  {where}{tap}"
+            branch.add(f"{line}  [dim]{escape(adapter.model)}[/]")
+        for role in host.roles:
+            branch.add(f"role [bold]{escape(role.name)}[/]  [dim]{escape(str(role.parameters))}[/]")
+    return tree
+
+
+def raised_tree(raised: Raised) -> Tree:
+    """Return what lab-up did."""
+    state = "is up" if raised.new else "was up already; nothing was made"
+    tree = Tree(f"lab [bold]{escape(raised.lab.name)}[/] {state}")
+    for host in raised.lab.plan.hosts:
+        address = next((a.address for a in host.adapters if a.address), "–")
+        branch = tree.add(f"[bold]{escape(host.name)}[/]  {address}")
+        for change in raised.changes.get(host.name, ()):
+            branch.add(escape(change))
+        if host.roles and not raised.changes.get(host.name):
+            branch.add("[dim]roles as described; nothing to change[/]")
+    return tree
+
+
+def status_table(labs: list[LabStatus]) -> Table | Text:
+    """Return the labs on this machine."""
+    if not labs:
+        return Text("no lab is up; put one up with ./inv lab-up")
+    table = Table("lab", "state", "provider", "host", "alive", "since", "spec")
+    for lab in labs:
+        since = "–" if lab.created is None else _clock(lab.created)
+        rows = list(lab.hosts.items()) or [("–", None)]
+        for number, (host, reason) in enumerate(rows):
+            alive = "[green]yes[/]" if reason is None else f"[red]no:[/] {escape(reason)}"
+            head = (escape(lab.name), lab.state.value, lab.provider) if number == 0 else ("",) * 3
+            tail = (since, escape(lab.spec or "–")) if number == 0 else ("", "")
+            table.add_row(*head, escape(host), alive if lab.hosts else "–", *tail)
+    return table
+
+
+def verdict_table(verdicts: list[dict[str, Any]], folder: Path, total_s: float) -> Group:
+    """Return a run's verdicts and where the report is."""
+    table = Table("verdict", "claim of the paper", "figure", "measured here")
+    for row in verdicts:
+        table.add_row(
+            MARKS.get(row["verdict"], escape(row["verdict"])),
+            escape(row["claim"]),
+            escape(str(row["figure"])),
+            escape(str(row["measured"])),
+        )
+    report = Text(f"report  {folder / 'report.html'}\ntime    {total_s:.1f} s")
+    return Group(table, report)
+
+
+def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
+    """Return the runs on record."""
+    if not rows:
+        return Text("no run yet; make one with ./inv reproduce")
+    table = Table("run", "experiment", "lab", "claims confirmed", "MB", "started")
+    for row in rows:
+        table.add_row(
+            escape(row["run"]), escape(row["experiment"]), escape(row["lab"]),
+            f"{row['confirmed']} of {row['claims']}", f"{row['bytes'] / 1e6:.1f}", row["started"],
+        )  # fmt: skip
+    return table
+
+
+def doctor_view(checks: list[Check]) -> Group:
+    """Return what `doctor` found; commands to copy stand below the table, unwrapped."""
+    colours = {"ok": "green", "warn": "yellow", "fail": "red"}
+    table = Table("what", "state", "seen")
+    for check in checks:
+        colour = colours[check.state]
+        table.add_row(escape(check.name), f"[{colour}]{check.state}[/]", escape(check.saw))
+    todo = [Text(f"{c.name}: {c.todo}", no_wrap=True, overflow="ignore") for c in checks if c.todo]
+    return Group(table, *todo)
+
+
+def images_table(rows: list[dict[str, Any]]) -> Table | Text:
+    """Return the images in the cache."""
+    if not rows:
+        return Text("no image yet; lab-up builds what it needs")
+    table = Table("image", "key", "MiB", "built", "took", "")
+    for row in rows:
+        table.add_row(
+            escape(row["name"]), row["key"], str(row["bytes"] >> 20), row["built"],
+            f"{row['duration_s']} s", "" if row["current"] else "old",
+        )  # fmt: skip
+    return table
+
+
+def bench_table(rows: list[Row]) -> Table:
+    """Return benchmark rows: ours, the peer or floor of the same run, and the ratio."""
+    table = Table("what", "imlab", "beside", "its figure", "ratio", "aim", "runs")
+    for row in rows:
+        table.add_row(
+            escape(row.what), row.shown(row.ours), escape(row.beside), row.shown(row.theirs),
+            "–" if row.ratio is None else f"{row.ratio:.2f}", escape(row.aim), str(row.runs),
+        )  # fmt: skip
+    return table
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,135 @@
+"""Experiments as data: what is done to a lab, what is listened to, what is claimed.
+
+One YAML file of experiments/definitions/ each:
+
+    imlab_experiment: 1
+    name: paper
+    title: what a reader sees on top of the report
+    spec: paper                 # the lab that it needs (vm_specs/)
+    seed: 2016                  # of everything that is chosen by chance
+    steps:                      # workloads in order, each with its parameters
+      - ping: {count: 4, bytes: 32}
+    claims: [...]               # see experiments/claims.py
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from experiments import workloads
+from lab.errors import Fault, LabError
+
+if TYPE_CHECKING:
+    from lab.plan import Plan
+
+FOLDER = Path(__file__).resolve().parent / "definitions"
+FORMAT = 1
+MAX_BYTES = 256 * 1024
+_KEYS = {"imlab_experiment", "name", "title", "spec", "seed", "steps", "claims"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One workload with its parameters."""
+
+    workload: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """An experiment; `data` is the file as parsed, `text` the file itself."""
+
+    name: str
+    title: str
+    spec: str
+    seed: int
+    steps: tuple[Step, ...]
+    data: dict[str, Any]
+    text: str
+
+
+def names() -> list[str]:
+    """Return the names of the experiments that come with the project."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str) -> Experiment:
+    """Read an experiment by name or path. Raises LabError with everything that is wrong."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    doing = f"reading the experiment {name!r}"
+    if not path.is_file():
+        raise LabError(
+            doing,
+            f"no such file; there are: {', '.join(names())}",
+            fault=Fault.USER,
+            todo="name one of these, or give the path of a YAML file",
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise _faulty(doing, [f"the file is longer than {MAX_BYTES} bytes"])
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise _faulty(doing, [str(error)]) from error
+    faults = _faults(data)
+    if faults:
+        raise _faulty(doing, faults)
+    steps = tuple(Step(*next(iter(step.items()))) for step in data["steps"])
+    return Experiment(
+        data["name"],
+        data.get("title", data["name"]),
+        data["spec"],
+        data.get("seed", 0),
+        tuple(Step(step.workload, step.parameters or {}) for step in steps),
+        data,
+        text,
+    )
+
+
+def check(experiment: Experiment, plan: Plan) -> None:
+    """Hold the steps against the lab before anything is done. Raises LabError with all faults."""
+    faults = [
+        fault
+        for step in experiment.steps
+        for fault in workloads.get(step.workload).check(step.parameters, plan)
+    ]
+    if faults:
+        raise _faulty(f"checking the experiment {experiment.name!r}", faults)
+
+
+def _faults(data: object) -> list[str]:
+    if not isinstance(data, dict):
+        return ["the file is no mapping"]
+    faults = [f"unknown key {key!r}" for key in data if key not in _KEYS]
+    if data.get("imlab_experiment") != FORMAT:
+        faults.append(f"imlab_experiment is {data.get('imlab_experiment')!r}, must be {FORMAT}")
+    faults += [
+        f"{key} is {data.get(key)!r}, must be a text"
+        for key in ("name", "spec")
+        if not isinstance(data.get(key), str)
+    ]
+    if not isinstance(data.get("seed", 0), int):
+        faults.append(f"seed is {data['seed']!r}, must be a whole number")
+    steps = data.get("steps")
+    if not isinstance(steps, list) or not steps:
+        return [*faults, "steps must be a list of workloads"]
+    for number, step in enumerate(steps, 1):
+        if not isinstance(step, dict) or len(step) != 1:
+            faults.append(f"step {number} must be one 'workload: parameters'")
+            continue
+        ((workload, parameters),) = step.items()
+        if workload not in workloads.names():
+            there = ", ".join(workloads.names())
+            faults.append(f"step {number}: no workload {workload!r}; there are: {there}")
+        if parameters is not None and not isinstance(parameters, dict):
+            faults.append(f"step {number}: the parameters of {workload} must be a mapping")
+    return faults
+
+
+def _faulty(doing: str, faults: list[str]) -> LabError:
+    return LabError(doing, "\n".join(faults), fault=Fault.SPEC, todo="correct the file, run again")

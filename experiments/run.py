@@ -1,0 +1,126 @@
+"""One run: workloads under capture, and everything that was seen put into a sealed folder."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from experiments import workloads
+from experiments.capture import Captures
+from experiments.definition import check
+from experiments.evidence import RunFolder, canonical
+from lab.version import VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from experiments.definition import Experiment
+    from lab.lifecycle import Lab
+    from provisioning.sessions import Sessions
+
+LIBRARIES = ("cryptography", "invoke", "jinja2", "paramiko", "pydantic", "PyYAML", "rich")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to run, on which lab, and where the evidence goes.
+
+    before_s -- seconds of what happened before (putting the lab up …), by name.
+    """
+
+    experiment: Experiment
+    lab: Lab
+    out: Path
+    browser: bool = False
+    before_s: dict[str, float] | None = None
+
+
+def run(
+    request: Request, sessions: Sessions, note: Callable[[str], None] = lambda _: None
+) -> RunFolder:
+    """Run an experiment on a lab that is up and provisioned; return its sealed folder.
+
+    Interrupted, the unsealed folder is removed: half a run is no evidence. Raises LabError.
+    """
+    experiment, plan = request.experiment, request.lab.plan
+    check(experiment, plan)
+    folder = RunFolder.create(experiment.name, request.out)
+    request.lab.ledger.expect(folder.path)  # killed, it goes when the lab goes
+    try:
+        sealed = _run(request, sessions, folder, note)
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    request.lab.ledger.finished(folder.path)
+    return sealed
+
+
+def _run(
+    request: Request, sessions: Sessions, folder: RunFolder, note: Callable[[str], None]
+) -> RunFolder:
+    experiment, plan = request.experiment, request.lab.plan
+    record = request.lab.ledger.read()
+    started, durations = datetime.now(UTC), dict(request.before_s or {})
+    log: list[str] = []
+
+    def told(text: str) -> None:
+        log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")
+        note(text)
+
+    stage = workloads.Stage(plan, sessions, experiment.seed, browser=request.browser, note=told)
+    points = [(capture.host, capture.adapter) for capture in plan.captures]
+    results: dict[str, Any] = {}
+    told("starting captures")
+    with Captures(sessions, points, folder.reserve) as captures:
+        for step in experiment.steps:
+            since = time.monotonic()
+            results |= workloads.get(step.workload).run(stage, step.parameters)
+            durations[step.workload] = round(time.monotonic() - since, 4)
+    results["captures"] = captures.rows
+    told("sealing the evidence")
+    folder.write("results.json", results)
+    folder.write("spec.yaml", record.get("spec_text") or "")
+    folder.write("plan.json", plan.to_json())
+    folder.write("experiment.yaml", experiment.text)
+    folder.write("logs/run.log", "\n".join(log) + "\n")
+    folder.write("logs/packages.json", canonical(_packages(request.lab, sessions)))
+    finished = datetime.now(UTC)
+    durations["run"] = round((finished - started).total_seconds(), 4)
+    folder.seal(
+        started=started,
+        finished=finished,
+        seed=experiment.seed,
+        experiment=experiment.data,
+        spec_text=record.get("spec_text") or "",
+        plan=plan.to_json(),
+        software=_software(record),
+        durations_s=durations,
+    )
+    return folder
+
+
+def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:
+    """Return the package versions of one host of each image, as the host itself tells them."""
+    by_image = {host.image: host.name for host in lab.plan.hosts}
+    packages = {}
+    for image, host in by_image.items():
+        listed = sessions[host].run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\n"])
+        rows = [line.split("\t") for line in listed.stdout.decode().splitlines()]
+        packages[image] = {name: version for name, version in rows if version}
+    return packages
+
+
+def _software(record: dict[str, Any]) -> dict[str, str]:
+    software = {
+        "imlab": VERSION,
+        "python": platform.python_version(),
+        "provider": str(record.get("provider")),
+    }
+    software |= {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return software | {f"image {name}": key for name, key in record.get("images", {}).items()}

@@ -1,0 +1,138 @@
+"""Recipes of images: what a root file system is made of, as data.
+
+A recipe is one YAML file in lab/recipes; its name is the file's. It may extend another one:
+lists are appended to and files are added to or replaced, everything else overrides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.errors import Fault, LabError
+
+RECIPES = Path(__file__).with_name("recipes")
+
+_LISTS = ("packages", "debconf", "commands")
+_REQUIRED = ("description", "suite", "needs_mib", "packages")
+_KNOWN = {*_REQUIRED, *_LISTS, "extends", "files"}
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeFile:
+    """A file of the image: absolute path, content as text, mode bits."""
+
+    path: str
+    content: str
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A decided recipe.
+
+    suite     -- Debian's code name, e.g. "bookworm".
+    needs_mib -- free disk space wanted while building, MiB.
+    debconf   -- answers (debconf-set-selections(1)), given before the packages are unpacked.
+    files     -- written before the packages are unpacked.
+    commands  -- argument lists, run in the image at the end; each must succeed.
+    """
+
+    name: str
+    description: str
+    suite: str
+    needs_mib: int
+    packages: tuple[str, ...]
+    debconf: tuple[str, ...] = ()
+    files: tuple[RecipeFile, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recipe as JSON data."""
+        return asdict(self)
+
+    def key(self, *context: str) -> str:
+        """Return 16 hex digits that change whenever the recipe's content or `context` does."""
+        text = json.dumps([self.to_json(), *context], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recipe_names(folder: Path = RECIPES) -> list[str]:
+    """Return the names of all recipes, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
+    """Return the recipe of that name.
+
+    Raises LabError: USER for a name that there is not, US for a recipe with a fault in it.
+    """
+    if name not in recipe_names(folder):
+        raise LabError(
+            f"finding the image {name!r}",
+            "there is no such recipe; there are: " + ", ".join(recipe_names(folder)),
+            fault=Fault.USER,
+            todo=f"choose one of them, or add {folder.name}/{name}.yaml",
+        )
+    data = _load(name, folder, ())
+    missing = [key for key in _REQUIRED if key not in data]
+    if missing:
+        raise _faulty(name, f"missing: {', '.join(missing)}")
+    return Recipe(
+        name=name,
+        description=str(data["description"]),
+        suite=str(data["suite"]),
+        needs_mib=int(data["needs_mib"]),
+        packages=tuple(data["packages"]),
+        debconf=tuple(data.get("debconf", ())),
+        files=tuple(
+            RecipeFile(path, entry["content"], int(str(entry.get("mode", "644")), 8))
+            for path, entry in sorted(data.get("files", {}).items())
+        ),
+        commands=tuple(tuple(command) for command in data.get("commands", ())),
+    )
+
+
+def _load(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+    """Read a recipe and what it extends; return them as one mapping."""
+    if name in seen:
+        raise _faulty(name, "it extends itself: " + " -> ".join((*seen, name)))
+    try:
+        data = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise _faulty(name, str(error)) from error
+    if not isinstance(data, dict):
+        raise _faulty(name, "it is no mapping")
+    _check(name, data)
+    if "extends" not in data:
+        return data
+    base = _load(data.pop("extends"), folder, (*seen, name))
+    merged = {**base, **data}
+    for key in _LISTS:
+        merged[key] = [*base.get(key, []), *data.get(key, [])]
+    merged["files"] = {**base.get("files", {}), **data.get("files", {})}
+    return merged
+
+
+def _check(name: str, data: dict[str, Any]) -> None:
+    """Raise LabError for keys and shapes that a recipe does not have."""
+    unknown = sorted(set(data) - _KNOWN)
+    if unknown:
+        raise _faulty(name, f"unknown: {', '.join(unknown)}")
+    for key in _LISTS:
+        if not isinstance(data.get(key, []), list):
+            raise _faulty(name, f"{key} is no list")
+    for path, entry in data.get("files", {}).items():
+        if not path.startswith("/") or ".." in path.split("/") or "content" not in entry:
+            raise _faulty(name, f"files: {path} needs an absolute path and a content")
+
+
+def _faulty(name: str, saw: str) -> LabError:
+    return LabError(
+        f"reading the recipe {name!r}", saw, fault=Fault.US, todo=f"correct lab/recipes/{name}.yaml"
+    )

@@ -1,0 +1,292 @@
+"""How a lab comes and goes: one table of states and what each verb does in them.
+
+The states are read off the world each time (ledger, lock, supervisor), never remembered:
+
+    absent    -- no record of it
+    creating  -- somebody is making it now
+    created   -- its hosts are up; it is not provisioned (or provisioning was cut short)
+    ready     -- provisioned as well
+    degraded  -- some of its hosts have died
+    lost      -- all of it has gone but its record (the machine restarted, the keeper was killed)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from lab import providers
+from lab.bootstrap import KeyPair, LabKeys, host_files, make_keys
+from lab.errors import Fault, LabError
+from lab.hosts import Dial, Host
+from lab.ledger import Ledger, state_root
+from lab.plan import Plan
+from lab.providers.base import Image, Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+SSH_DEADLINE = 20.0  # seconds; a namespace host answers in 0.02, a busy machine may need more
+PROBE_INTERVAL = 0.002
+
+
+class State(Enum):
+    """What a lab is in; the value is how it is shown."""
+
+    ABSENT = "absent"
+    CREATING = "creating"
+    CREATED = "created"
+    READY = "ready"
+    DEGRADED = "degraded"
+    LOST = "lost"
+
+
+#: state -> what `up` does in it; "refuse" carries what to tell the user in WHY_NOT.
+UP = {
+    State.ABSENT: "create",
+    State.CREATING: "refuse",
+    State.CREATED: "resume",
+    State.READY: "keep",
+    State.DEGRADED: "refuse",
+    State.LOST: "recreate",
+}
+WHY_NOT = {
+    State.CREATING: ("another lab-up is making it", "wait for that one, or end it"),
+    State.DEGRADED: ("some of its hosts have died", "run `./inv lab-down`, then lab-up again"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LabStatus:
+    """One lab as it is: hosts maps each name to None (alive) or why it is not."""
+
+    name: str
+    state: State
+    provider: str
+    hosts: dict[str, str | None]
+    created: float | None
+    spec: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab that is up: its plan, and how each host is reached."""
+
+    ledger: Ledger
+    plan: Plan
+    hosts: dict[str, Host]
+    private_key: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The lab's name."""
+        return self.ledger.name
+
+    def dial(self, host: str) -> Dial:
+        """Return how to open TCP connections to a host's own loopback."""
+        return providers.get(self.ledger.read()["provider"]).dial(self.ledger, host)
+
+    def host(self, name: str) -> Host:
+        """Return a host. Raises LabError that lists what there is."""
+        if name not in self.hosts:
+            raise LabError(
+                f"finding host {name!r} in the lab {self.name!r}",
+                f"there are: {', '.join(self.hosts)}",
+                fault=Fault.USER,
+                todo="name one of these",
+            )
+        return self.hosts[name]
+
+
+def status(name: str, root: Path | None = None) -> LabStatus:
+    """Look at one lab; its state is `absent` when there is none."""
+    try:
+        return _status(Ledger.find(root or state_root(), name))
+    except KeyError:
+        return LabStatus(name, State.ABSENT, "", {}, None, None)
+
+
+def all_status(root: Path | None = None) -> list[LabStatus]:
+    """Look at every lab on record."""
+    return [_status(ledger) for ledger in Ledger.all_labs(root or state_root())]
+
+
+def _status(ledger: Ledger) -> LabStatus:
+    record = ledger.read()
+    provider = record.get("provider", providers.DEFAULT)
+    recorded, hosts = record["state"], {}
+    if recorded == "creating":
+        state = State.CREATING if ledger.alive() else State.LOST
+    else:
+        hosts = providers.get(provider).observe(ledger)
+        dead = sum(reason is not None for reason in hosts.values())
+        state = State(recorded) if not dead else State.DEGRADED
+        if dead == len(hosts):
+            state = State.LOST
+    return LabStatus(
+        ledger.name, state, provider, hosts, record.get("created"), record.get("spec_path")
+    )
+
+
+def prepare(name: str, provider: str = providers.DEFAULT) -> None:
+    """Let the provider begin while the plan is being made, if that lab has to be created."""
+    if UP[status(name).state] in {"create", "recreate"}:
+        providers.get(provider).prepare()
+
+
+def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
+    plan: Plan,
+    images: Callable[[set[str]], Mapping[str, Image]],
+    *,
+    provider: str = providers.DEFAULT,
+    spec: tuple[str, str] = ("", ""),
+    root: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> tuple[Lab, bool]:
+    """Put a lab up so that every host's sshd answers; return it and whether it is new.
+
+    images -- gives the base images by name, building what is missing.
+    spec   -- (path, text) of where the plan came from; kept in the ledger.
+    note   -- is told, in a few words, what goes on.
+
+    Safe to repeat. Raises LabError, and then nothing is left of a lab that was being made.
+    """
+    root = root or state_root()
+    found = status(plan.lab, root)
+    verb = UP[found.state]
+    if verb == "refuse":
+        saw, todo = WHY_NOT[found.state]
+        raise LabError(f"putting up the lab {plan.lab!r}", saw, fault=Fault.USER, todo=todo)
+    if verb in {"keep", "resume"}:
+        lab = attach(plan.lab, root)
+        _refuse_other_plan(lab, plan)
+        return lab, False
+    if verb == "recreate":
+        down(plan.lab, root)
+    have = images({host.image for host in plan.hosts})
+    note("making hosts and wires")
+    maker = providers.get(provider)
+    ledger = _create(maker, plan, have, spec, root)
+    lab = attach(plan.lab, root)
+    try:
+        note("waiting for SSH")
+        wait_for_ssh(lab)
+    except BaseException:  # Ctrl-C too: half a lab is no lab
+        maker.destroy(ledger, 10.0)
+        raise
+    return lab, True
+
+
+def _create(
+    maker: providers.base.Provider,
+    plan: Plan,
+    images: Mapping[str, Image],
+    spec: tuple[str, str],
+    root: Path,
+) -> Ledger:
+    keys = make_keys(plan)
+    record = {
+        "provider": maker.name,
+        "plan": plan.to_json(secrets=True),
+        "spec_path": spec[0],
+        "spec_text": spec[1],
+        "images": {name: image.key for name, image in images.items()},
+        "keys": _keys_to_json(keys),
+    }
+    files = {host.name: host_files(plan, host.name, keys) for host in plan.hosts}
+    try:
+        return maker.create(Order(root, plan, record, files, images))
+    except FileExistsError:
+        saw, todo = WHY_NOT[State.CREATING]
+        raise LabError(
+            f"putting up the lab {plan.lab!r}", saw, fault=Fault.USER, todo=todo
+        ) from None
+
+
+def attach(name: str, root: Path | None = None) -> Lab:
+    """Return a lab that is up, from its ledger alone. Raises LabError when there is none."""
+    try:
+        ledger = Ledger.find(root or state_root(), name)
+        record = ledger.read()
+        plan = Plan.from_json(record["plan"])
+    except KeyError:
+        there = ", ".join(s.name for s in all_status(root)) or "none"
+        raise LabError(
+            f"finding the lab {name!r}",
+            f"labs that are up: {there}",
+            fault=Fault.USER,
+            todo="put it up with `./inv lab-up`, or name another with --name",
+        ) from None
+    hosts = {
+        host: Host(host, "root", key["public"]) for host, key in record["keys"]["hosts"].items()
+    }
+    return Lab(ledger, plan, hosts, record["keys"]["client"]["private"])
+
+
+def down(name: str, root: Path | None = None) -> bool:
+    """Take a lab down, whatever is left of it; False when there was none. Needs no spec."""
+    try:
+        ledger = Ledger.find(root or state_root(), name)
+    except KeyError:
+        return False
+    record = ledger.read()
+    providers.get(record.get("provider", providers.DEFAULT)).destroy(ledger, 10.0)
+    for path in record.get("unfinished", []):  # what a killed run had begun to write
+        shutil.rmtree(path, ignore_errors=True)
+    return True
+
+
+def mark_ready(lab: Lab) -> None:
+    """Record that the lab is provisioned."""
+    lab.ledger.update(state=State.READY.value)
+
+
+def wait_for_ssh(lab: Lab, deadline: float = SSH_DEADLINE) -> None:
+    """Probe until every host's sshd has sent its banner (RFC 4253, 4.2). Raises LabError."""
+    end = time.monotonic() + deadline
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end), lab.hosts):
+            pass
+
+
+def _wait_for_banner(lab: Lab, name: str, end: float) -> None:
+    dial, reason = lab.dial(name), "never tried"
+    while time.monotonic() < end:
+        try:
+            with contextlib.closing(dial(22)) as connection:
+                connection.settimeout(max(0.01, end - time.monotonic()))
+                if connection.recv(4) == b"SSH-":
+                    return
+                reason = "something that is not SSH answers on port 22"
+        except OSError as error:
+            reason = str(error)
+        time.sleep(PROBE_INTERVAL)
+    raise LabError(
+        f"waiting for SSH on host {name!r} of the lab {lab.name!r}",
+        reason,
+        fault=Fault.GUEST,
+        todo="put the lab up again; if it fails again, see `./inv doctor`",
+    )
+
+
+def _refuse_other_plan(lab: Lab, plan: Plan) -> None:
+    if lab.plan != plan:
+        raise LabError(
+            f"putting up the lab {plan.lab!r}",
+            "a lab of that name is up, made from another spec or an earlier version of this one",
+            fault=Fault.USER,
+            todo=f"`./inv lab-down --name {plan.lab}` first, or give this one another --name",
+        )
+
+
+def _keys_to_json(keys: LabKeys) -> dict[str, Any]:
+    def pair(key: KeyPair) -> dict[str, str]:
+        return {"private": key.private, "public": key.public}
+
+    return {"client": pair(keys.client), "hosts": {n: pair(k) for n, k in keys.hosts.items()}}

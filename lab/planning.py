@@ -1,0 +1,193 @@
+"""LabSpec to Plan: every order, MAC, address and size decided, before anything exists.
+
+Pure: the same spec gives the same plan, byte for byte, and nothing outside the spec is asked.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lab.plan import (
+    Plan,
+    PlannedAccount,
+    PlannedAdapter,
+    PlannedCapture,
+    PlannedHost,
+    PlannedNetwork,
+    PlannedRole,
+)
+from lab.spec.checks import check, network_of
+from lab.spec.errors import SpecError, SpecFault
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from lab.spec.models import AdapterSpec, HostSpec, LabSpec
+
+MAC_PREFIX = 0x02  # locally administered, unicast (IEEE 802-2014, 8.2)
+MAC_HASHED_BYTES = 5
+
+
+def make_plan(spec: LabSpec, *, name: str | None = None) -> Plan:
+    """Decide everything about a lab; `name` is what it is called instead of the spec's name.
+
+    Raises SpecError for a name that no lab can have, and for a spec built in Python whose values
+    do not fit together; one that load_spec returned has passed that.
+    """
+    spec = spec if name is None else renamed(spec, name)
+    faults = [
+        SpecFault(f"lab {spec.name!r}", 0, 0, f"{'.'.join(map(str, r.path))}: {r.message}", r.fix)
+        for r in check(spec)
+    ]
+    if faults:
+        raise SpecError(f"lab {spec.name!r}", faults)
+    macs = _macs(spec.name, ((h, a) for h, host in spec.hosts.items() for a in host.adapters))
+    return Plan(
+        lab=spec.name,
+        description=spec.description,
+        networks=tuple(PlannedNetwork(n, str(w.subnet)) for n, w in spec.networks.items()),
+        hosts=tuple(_host(spec, name, macs) for name in creation_order(spec)),
+        accounts=tuple(
+            PlannedAccount(name, account.password.get_secret_value())
+            for name, account in spec.accounts.items()
+        ),
+        captures=tuple(PlannedCapture(*place.split("/", 1)) for place in spec.captures),
+    )
+
+
+def renamed(spec: LabSpec, name: str) -> LabSpec:
+    """Return the same spec with another lab name.
+
+    Raises SpecError for a name that no lab can have.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - only who renames a lab needs it
+
+    try:
+        return type(spec).model_validate({**dict(spec), "name": name})
+    except ValidationError as error:
+        reasons = [detail.get("ctx", {}) for detail in error.errors(include_url=False)]
+    raise SpecError(
+        "the lab's name",
+        [SpecFault("--name", 0, 0, r.get("message", "no name"), r.get("fix", "")) for r in reasons],
+    )
+
+
+def creation_order(spec: LabSpec) -> list[str]:
+    """Return the hosts in the spec's order, save that a parent comes before its guests."""
+    order: dict[str, None] = {}
+    for name in spec.hosts:
+        chain = [name]
+        while (parent := spec.hosts[chain[-1]].on) is not None and parent not in order:
+            chain.append(parent)
+        order.update(dict.fromkeys(reversed(chain)))
+    return list(order)
+
+
+def _host(spec: LabSpec, name: str, macs: dict[tuple[str, str], str]) -> PlannedHost:
+    host: HostSpec = spec.hosts[name]
+    return PlannedHost(
+        name=name,
+        image=host.image,
+        os=host.os,
+        ttl=host.ttl,
+        memory_mib=host.memory,
+        cpus=host.cpus,
+        disk_mib=host.disk,
+        on=host.on,
+        adapters=tuple(
+            PlannedAdapter(
+                name=adapter,
+                mac=macs[name, adapter],
+                kind=wire.kind,
+                model=wire.model,
+                address=_address(spec, name, adapter, wire),
+                network=wire.network,
+                bridged=wire.bridged,
+            )
+            for adapter, wire in host.adapters.items()
+        ),
+        roles=tuple(PlannedRole(r, copy.deepcopy(p)) for r, p in host.roles.items()),
+        description=host.description,
+    )
+
+
+def _address(spec: LabSpec, host: str, adapter: str, wire: AdapterSpec) -> str | None:
+    """Return the address with the prefix length of the network that the wire ends in."""
+    network = network_of(spec, host, adapter)
+    if wire.address is None or network is None:
+        return None
+    return f"{wire.address}/{spec.networks[network].subnet.prefixlen}"
+
+
+def _macs(lab: str, adapters: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return a MAC for every (host, adapter), derived from the names alone.
+
+    In the order of the names, so that the order of the spec has no say in who evades whom.
+    """
+    found: dict[tuple[str, str], str] = {}
+    taken: set[str] = set()
+    for host, adapter in sorted(adapters):
+        attempt = 0
+        while (mac := _mac(f"{lab}/{host}/{adapter}", attempt)) in taken:
+            attempt += 1
+        taken.add(mac)
+        found[host, adapter] = mac
+    return found
+
+
+def _mac(label: str, attempt: int) -> str:
+    digest = hashlib.sha256(f"{label}#{attempt}".encode()).digest()
+    return ":".join(f"{byte:02x}" for byte in (MAC_PREFIX, *digest[:MAC_HASHED_BYTES]))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRow:
+    """One adapter of a plan, in words: a line of `lab-up --dry-run`. "" is what there is none of.
+
+    wire -- "lan" for a network, "host/eth0" for the parent's adapter that is bridged to.
+    memory_mib is in MiB. A host without adapters has one row, with `adapter` empty.
+    """
+
+    host: str
+    on: str
+    adapter: str
+    address: str
+    wire: str
+    mac: str
+    ttl: int
+    image: str
+    memory_mib: int
+    cpus: int
+    roles: str
+    captured: bool
+
+
+def plan_rows(plan: Plan) -> list[PlanRow]:
+    """Return the plan as a table: hosts in order of creation, a row an adapter."""
+    captured = {(c.host, c.adapter) for c in plan.captures}
+    rows = []
+    for host in plan.hosts:
+        for adapter in host.adapters or (None,):
+            wire = adapter.network or "" if adapter else ""
+            if adapter and adapter.bridged:
+                wire = f"{host.on}/{adapter.bridged}"
+            rows.append(
+                PlanRow(
+                    host=host.name,
+                    on=host.on or "",
+                    adapter=adapter.name if adapter else "",
+                    address=(adapter.address or "") if adapter else "",
+                    wire=wire,
+                    mac=adapter.mac if adapter else "",
+                    ttl=host.ttl,
+                    image=host.image,
+                    memory_mib=host.memory_mib,
+                    cpus=host.cpus,
+                    roles=", ".join(role.name for role in host.roles),
+                    captured=adapter is not None and (host.name, adapter.name) in captured,
+                )
+            )
+    return rows

@@ -1,0 +1,274 @@
+"""The first process of a lab: makes hosts and wires, then answers on the lab's control socket.
+
+It is PID 1 of the lab's pid namespace and root of the lab's user namespace, so that its end, for
+whatever reason, is the end of every process, mount, namespace and link of the lab: the kernel
+does the cleaning. One thread, because setns(2) is per thread and nothing here may be half-way
+into a host when something else runs.
+
+Control protocol: SOCK_SEQPACKET, one JSON object a packet: {"op": "status"} ->
+{"hosts": {name: null | "why it died"}}; {"op": "dial", "host": name} -> {} with a TCP socket of
+that host's network namespace (SCM_RIGHTS); {"op": "down"} -> the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import selectors
+import signal
+import socket
+import struct
+from array import array
+from typing import Any
+
+from lab.providers.netns import rootfs
+from lab.providers.netns import syscalls as sys_
+from lab.providers.netns.netlink import End, Netlink
+from lab.providers.netns.wires import SWITCHES, Cable, Wiring
+
+MAX_PACKET = 200_000
+SIOCETHTOOL = 0x8946
+#: ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO of <linux/ethtool.h>: what makes a capture show frames of
+#: 64 KiB and checksums that were never computed. Off, the wire shows what a wire would show.
+OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
+_HOST_NAMESPACES = (
+    sys_.CLONE_NEWNET | sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWUTS | sys_.CLONE_NEWIPC
+)
+
+
+class Supervisor:
+    """All hosts of one lab. `run` never returns."""
+
+    def __init__(
+        self, wiring: Wiring, hosts: list[rootfs.HostRequest], listener: socket.socket
+    ) -> None:
+        self._wiring = wiring
+        self._requests = hosts
+        self._listener = listener
+        self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._networks: list[int] = []
+        self._ready: list[socket.socket] = []
+        self._pids: dict[int, str] = {}
+        self._dead: dict[str, str] = {}
+        self._wakeup = self._watch_children()
+
+    def run(self, keeper: socket.socket) -> None:
+        """Make the lab, tell the keeper ("ready", or what failed), then serve until "down"."""
+        try:
+            self._make()
+        except OSError as error:
+            keeper.send(json.dumps({"failed": str(error)}).encode())
+            os._exit(1)
+        keeper.send(json.dumps({"ready": True}).encode())
+        self._serve(keeper)
+
+    # -- making -------------------------------------------------------------------------------
+
+    def _make(self) -> None:
+        _disable_ipv6()
+        for request in self._requests:
+            self._spawn(request)
+        self._wire()
+        for request, channel in zip(self._requests, self._ready, strict=True):
+            complaint = channel.recv(4096)  # empty: closed by a successful exec
+            channel.close()
+            if complaint:
+                raise OSError(0, f"host {request.name}: {complaint.decode()}")
+
+    def _spawn(self, request: rootfs.HostRequest) -> None:
+        """Fork a host's first process and take a descriptor of its network namespace.
+
+        A middle process makes the namespaces and goes; its child, the host's PID 1, then belongs
+        to us. The network namespace is handed over before the host moves into its own root.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        middle = os.fork()
+        if middle == 0:
+            _become_host(request, theirs)
+        theirs.close()
+        answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
+        os.waitpid(middle, 0)
+        if not descriptors:
+            raise OSError(0, f"host {request.name}: {answer.decode() or 'ended at once'}")
+        self._networks.append(descriptors[0])
+        self._ready.append(ours)
+        self._pids[int(answer)] = request.name
+
+    def _wire(self) -> None:
+        wiring = self._wiring
+        sockets: dict[int, Netlink] = {}
+        for where in (SWITCHES, *range(len(self._networks))):
+            self._enter(where)
+            sockets[where] = Netlink()
+        self._enter(SWITCHES)
+        for bridge in wiring.bridges:
+            sockets[bridge.where].add_bridge(bridge.name, bridge.ifindex, bridge.mac)
+        for cable in wiring.cables:
+            self._plug(cable, sockets)
+        for where, names in _adapters(wiring.cables).items():
+            self._enter(where)
+            for name in names:
+                _offloads_off(name)
+        self._enter(SWITCHES)
+        for address in wiring.addresses:
+            sockets[address.where].add_address(address.ifindex, address.address)
+        for netlink in sockets.values():
+            netlink.close()
+
+    def _plug(self, cable: Cable, sockets: dict[int, Netlink]) -> None:
+        near, far = cable.near, cable.far
+        sockets[near.where].add_cable(
+            End(near.name, near.ifindex, near.mac, near.alias, near.master),
+            End(far.name, far.ifindex, far.mac, far.alias, netns=self._networks[far.where]),
+            up=cable.up,
+        )
+        if cable.up:
+            sockets[far.where].set_up(far.ifindex, master=far.master)
+
+    def _enter(self, where: int) -> None:
+        sys_.setns(self._own if where == SWITCHES else self._networks[where], sys_.CLONE_NEWNET)
+
+    # -- serving ------------------------------------------------------------------------------
+
+    def _watch_children(self) -> socket.socket:
+        wakeup, alarm = socket.socketpair()
+        for end in (alarm, wakeup):
+            end.settimeout(0)
+        self._alarm = alarm
+        signal.set_wakeup_fd(alarm.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        return wakeup
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wakeup.recv(4096)
+        with contextlib.suppress(ChildProcessError):
+            while (child := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = child
+                name = self._pids.pop(pid, None)
+                if name:
+                    self._dead[name] = _how_it_ended(os.waitstatus_to_exitcode(status))
+
+    def _serve(self, keeper: socket.socket) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(self._listener, selectors.EVENT_READ)
+        selector.register(self._wakeup, selectors.EVENT_READ)
+        selector.register(keeper, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is self._wakeup:
+                    self._reap()
+                elif key.fileobj is keeper:
+                    os._exit(0)  # the keeper has gone or wants us gone
+                elif key.fileobj is self._listener:
+                    client, _ = self._listener.accept()
+                    selector.register(client, selectors.EVENT_READ)
+                elif isinstance(key.fileobj, socket.socket) and not self._answer(key.fileobj):
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+    def _answer(self, client: socket.socket) -> bool:
+        """Answer one request; False when the client has gone."""
+        try:
+            packet = client.recv(MAX_PACKET)
+            if not packet:
+                return False
+            request: dict[str, Any] = json.loads(packet)
+            if request["op"] == "down":
+                os._exit(0)
+            elif request["op"] == "status":
+                self._reap()
+                state = {r.name: self._dead.get(r.name) for r in self._requests}
+                client.send(json.dumps({"hosts": state}).encode())
+            else:
+                self._dial(client, str(request["host"]))
+        except (OSError, ValueError, KeyError):
+            return False  # a client that speaks nonsense or left: its own affair
+        return True
+
+    def _dial(self, client: socket.socket, name: str) -> None:
+        names = [request.name for request in self._requests]
+        if name not in names:
+            client.send(json.dumps({"error": f"no host {name!r}"}).encode())
+            return
+        if name in self._dead:
+            client.send(json.dumps({"error": self._dead[name]}).encode())
+            return
+        self._enter(names.index(name))
+        try:
+            made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        finally:
+            self._enter(SWITCHES)
+        with made:
+            socket.send_fds(client, [b"{}"], [made.fileno()])
+
+
+def _become_host(request: rootfs.HostRequest, channel: socket.socket) -> None:
+    """In the middle process: make the namespaces, fork the host's PID 1, hand over, go."""
+    try:
+        sys_.unshare(_HOST_NAMESPACES)
+        _disable_ipv6()
+        network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        child = os.fork()
+        if child == 0:
+            _first_process(request, channel)
+        socket.send_fds(channel, [str(child).encode()], [network])
+    except OSError as error:
+        channel.send(str(error).encode())
+    os._exit(0)
+
+
+def _first_process(request: rootfs.HostRequest, channel: socket.socket) -> None:
+    """In the host's PID 1: build the root and become init. What goes wrong is told and final."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        sys_.close_descriptors({channel.fileno()})
+        _loopback_up()
+        rootfs.enter(request)
+        rootfs.run_init()
+    except OSError as error:
+        channel.send(str(error).encode())
+    os._exit(1)
+
+
+def _disable_ipv6() -> None:
+    """Keep IPv6's own chatter off the wires; a kernel without IPv6 has nothing to switch off."""
+    for scope in ("all", "default"):
+        path = f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_WRONLY)
+            os.write(descriptor, b"1")
+            os.close(descriptor)
+
+
+def _loopback_up() -> None:
+    netlink = Netlink()
+    netlink.set_up(1)
+    netlink.close()
+
+
+def _adapters(cables: tuple[Cable, ...]) -> dict[int, list[str]]:
+    """Return the adapter names of each namespace, both ends of every cable."""
+    found: dict[int, list[str]] = {}
+    for cable in cables:
+        for port in (cable.near, cable.far):
+            found.setdefault(port.where, []).append(port.name)
+    return found
+
+
+def _offloads_off(name: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in OFFLOADS:
+            value = array("I", (command, 0))
+            request = struct.pack("16sP", name.encode(), value.buffer_info()[0])
+            fcntl.ioctl(control, SIOCETHTOOL, request)
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"its first process ended with code {code}"

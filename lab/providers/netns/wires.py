@@ -1,0 +1,70 @@
+"""The wires of a lab as data: what wiring.py decides and supervisor.py makes.
+
+Named tuples and no further import, since they travel to the keeper as JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+#: where = SWITCHES stands for the lab's own namespace, in which the switches live;
+#: any other value is an index into plan.hosts.
+SWITCHES = -1
+
+FIRST_ADAPTER = 10  # interface indexes: 1 is lo; adapters, bridges and ports have a range each
+FIRST_BRIDGE = 100
+FIRST_PORT = 1000
+
+
+class Bridge(NamedTuple):
+    """A bridge in the namespace `where`."""
+
+    where: int
+    name: str
+    ifindex: int
+    mac: str
+
+
+class Port(NamedTuple):
+    """One end of a cable; master is a bridge index in the same namespace, or 0."""
+
+    where: int
+    name: str
+    ifindex: int
+    mac: str
+    alias: str
+    master: int
+
+
+class Cable(NamedTuple):
+    """A veth pair from a bridge port (near) to a host's adapter (far); `up` if it is plugged in."""
+
+    near: Port
+    far: Port
+    up: bool
+
+
+class Address(NamedTuple):
+    """An IPv4 address with prefix on the interface `index` of the namespace `where`."""
+
+    where: int
+    ifindex: int
+    address: str
+
+
+class Wiring(NamedTuple):
+    """All wires of a lab, in the order in which they can be made."""
+
+    bridges: tuple[Bridge, ...]
+    cables: tuple[Cable, ...]
+    addresses: tuple[Address, ...]
+
+    @classmethod
+    def from_json(cls, data: list[list[Any]]) -> Wiring:
+        """Rebuild a wiring from its JSON form (tuples are lists there)."""
+        bridges, cables, addresses = data
+        return cls(
+            tuple(Bridge(*row) for row in bridges),
+            tuple(Cable(Port(*near), Port(*far), up) for near, far, up in cables),
+            tuple(Address(*row) for row in addresses),
+        )

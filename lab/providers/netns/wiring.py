@@ -1,0 +1,80 @@
+"""From a plan to wires: which bridges, cables and addresses a lab of namespaces has. Pure.
+
+The paper's wiring (Figures 4 to 6): a switch joins host and peer; a guest hangs on a bridge
+*inside its host* that is enslaved to the host's wired adapter, so that this adapter sees the
+guest's frames, as VirtualBox's net filter driver makes it. The host's own address then sits on
+that bridge, which carries the adapter's MAC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from lab.providers.netns.wires import (
+    FIRST_ADAPTER,
+    FIRST_BRIDGE,
+    FIRST_PORT,
+    SWITCHES,
+    Address,
+    Bridge,
+    Cable,
+    Port,
+    Wiring,
+)
+
+if TYPE_CHECKING:
+    from lab.plan import Plan, PlannedAdapter, PlannedHost
+
+
+def _mac(*parts: str) -> str:
+    digest = hashlib.sha256("/".join(parts).encode()).digest()[:5]
+    return ":".join(f"{byte:02x}" for byte in (0x06, *digest))
+
+
+def wire(plan: Plan) -> Wiring:
+    """Return the wiring of a plan."""
+    position = {host.name: number for number, host in enumerate(plan.hosts)}
+    switch = {network.name: FIRST_BRIDGE + n for n, network in enumerate(plan.networks)}
+    bridges = [
+        Bridge(SWITCHES, f"sw{n}", FIRST_BRIDGE + n, _mac(plan.lab, network.name))
+        for n, network in enumerate(plan.networks)
+    ]
+    cables: list[Cable] = []
+    addresses: list[Address] = []
+    shared = {(h.on, a.bridged) for h in plan.hosts for a in h.adapters if h.on and a.bridged}
+    bridge_of: dict[tuple[str, str], int] = {}
+    for host in plan.hosts:
+        here = position[host.name]
+        for n, adapter in enumerate(host.adapters):
+            index = FIRST_ADAPTER + n
+            inner = 0
+            if (host.name, adapter.name) in shared:
+                inner = FIRST_BRIDGE + n
+                bridge_of[host.name, adapter.name] = inner
+                bridges.append(Bridge(here, f"br-{adapter.name}"[:15], inner, adapter.mac))
+            near = _near(host, adapter, switch, position, bridge_of, len(cables))
+            far = Port(here, adapter.name, index, adapter.mac, adapter.model, inner)
+            cables.append(Cable(near, far, up=near.master != 0))
+            if adapter.address:
+                addresses.append(Address(here, inner or index, adapter.address))
+    return Wiring(tuple(bridges), tuple(cables), tuple(addresses))
+
+
+def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of kept in an object
+    host: PlannedHost,
+    adapter: PlannedAdapter,
+    switch: dict[str, int],
+    position: dict[str, int],
+    bridge_of: dict[tuple[str, str], int],
+    number: int,
+) -> Port:
+    """Return what an adapter's cable ends in: a switch port, a port in the parent, or nothing."""
+    index = FIRST_PORT + number
+    alias = f"{host.name}/{adapter.name}"
+    mac = _mac(alias, "port")
+    if adapter.bridged and host.on:
+        master = bridge_of[host.on, adapter.bridged]
+        return Port(position[host.on], f"vm{number}", index, mac, alias, master)
+    master = switch[adapter.network] if adapter.network else 0
+    return Port(SWITCHES, f"p{number}", index, mac, alias, master)

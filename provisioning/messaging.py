@@ -1,0 +1,226 @@
+"""How a workload uses any messaging system: sign in, send, receive; with the truth of it kept.
+
+A messaging system is a folder of provisioning/roles whose package exports MESSAGING. Its client
+acts from a lab host and writes down, as data, what it did and which texts that sent where. This
+ground truth is what a reader of the captured traffic is judged against.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from lab.errors import Fault, LabError
+from provisioning import roles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from lab.plan import Plan, PlannedAccount
+    from provisioning.channels import SocketLike
+    from provisioning.transport import Session
+
+    Connect = Callable[[str, int], SocketLike]
+    """How a client connects to (address, port): `Session.connect`, or TLS around it."""
+
+Action = Literal["sign_in", "post", "incoming", "outgoing"]
+Kind = Literal["message", "password", "user"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it was received."""
+
+    sender: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A text that an exchange sent over its connection.
+
+    up -- from the client to the server, else from the server to the client.
+    """
+
+    kind: Kind
+    text: str
+    up: bool
+    sender: str | None = None
+    recipient: str | None = None
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One thing a client did: who, from which host, with which server, when, and how it went.
+
+    started is seconds since the epoch, duration_s is in seconds, error is None if ok.
+    """
+
+    at: str
+    server: str
+    account: str
+    action: Action
+    started: float
+    duration_s: float = 0.0
+    ok: bool = False
+    error: str | None = None
+    carried: list[Carried] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what was done as JSON data, without the texts."""
+        data = asdict(self)
+        del data["carried"]
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A text that a run is known to have sent.
+
+    at         -- the host where it was typed.
+    wire       -- it crossed the network between two hosts.
+    directions -- on which ways: "peer->guest".
+    """
+
+    id: str
+    kind: Kind
+    text: str
+    sender: str | None
+    recipient: str | None
+    server: str
+    at: str
+    wire: bool
+    directions: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {**asdict(self), "directions": list(self.directions)}
+
+
+class Client(Protocol):
+    """Somebody at one host, using one server. Each method raises LabError if it fails."""
+
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """All that was done so far, failures too."""
+
+    def sign_in(self, account: PlannedAccount) -> None:
+        """Prove to be that account."""
+
+    def send(self, text: str, to: str | None = None) -> None:
+        """Send a message; returns when the server has confirmed it."""
+
+    def incoming(self) -> tuple[Message, ...]:
+        """Return all messages from others, oldest first."""
+
+    def outgoing(self) -> tuple[Message, ...]:
+        """Return all messages of one's own, oldest first."""
+
+    def close(self) -> None:
+        """End the visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtRest:
+    """Which texts can be read in a server's store as it lies on disk, without its service.
+
+    path, size -- the file that was searched, and its bytes; found, missing -- the texts.
+    """
+
+    path: str
+    size: int
+    found: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+class System(Protocol):
+    """A messaging system."""
+
+    def client(self, plan: Plan, at: str, server: str, connect: Connect) -> Client:
+        """Return a client at host `at` of the server on host `server`."""
+
+    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
+        """Search the store of the server that `session` is logged in to, as its disk's finder."""
+
+
+@cache
+def systems() -> Mapping[str, System]:
+    """Return all messaging systems by the name of their role."""
+    table: dict[str, System] = {}
+    for module in pkgutil.iter_modules(roles.__path__):
+        if module.ispkg:
+            package = importlib.import_module(f"{roles.__name__}.{module.name}")
+            if hasattr(package, "MESSAGING"):
+                table[module.name] = package.MESSAGING
+    return table
+
+
+def find(name: str) -> System:
+    """Return the messaging system of that name. Raises LabError, listing those there are."""
+    try:
+        return systems()[name]
+    except KeyError:
+        raise LabError(
+            f"looking for the messaging system {name!r}",
+            "messaging systems are: " + ", ".join(sorted(systems())),
+            fault=Fault.SPEC,
+            todo="correct the name",
+        ) from None
+
+
+@contextmanager
+def recorded(
+    log: list[Exchange], at: str, server: str, account: str, action: Action
+) -> Iterator[Exchange]:
+    """Keep a record of what is done meanwhile; a failure is recorded and raised."""
+    exchange = Exchange(at, server, account, action, time.time())
+    log.append(exchange)
+    before = time.monotonic()
+    try:
+        yield exchange
+        exchange.ok = True
+    except LabError as error:
+        exchange.error = error.saw.strip()
+        raise
+    finally:
+        exchange.duration_s = time.monotonic() - before
+
+
+def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
+    """Return each text that was sent, once a server, with all the ways it went: pure.
+
+    A message is told apart by server, text and sender; a user name and a password by server
+    and text.
+    """
+    found: dict[tuple[str, str, str, str | None], Planted] = {}
+    counts: dict[str, int] = {}
+    for exchange in exchanges:
+        for item in exchange.carried:
+            key = (exchange.server, item.kind, item.text, item.sender)
+            ways: tuple[str, ...] = ()
+            if exchange.at != exchange.server:
+                ends = (exchange.at, exchange.server)
+                ways = ("->".join(ends if item.up else ends[::-1]),)
+            seen = found.get(key)
+            if seen is None:
+                counts[item.kind] = counts.get(item.kind, 0) + 1
+                name = f"{item.kind}-{counts[item.kind]}"
+            else:
+                name, ways = seen.id, tuple(dict.fromkeys((*seen.directions, *ways)))
+            found[key] = Planted(
+                name,
+                item.kind,
+                item.text,
+                item.sender,
+                item.recipient or (seen.recipient if seen else None),
+                exchange.server,
+                seen.at if seen and not item.up else exchange.at,
+                bool(ways),
+                ways,
+            )
+    return tuple(found.values())

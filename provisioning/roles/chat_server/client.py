@@ -1,0 +1,309 @@
+"""The chat's client: a browser's requests, header by header as in Figure 19 of the paper.
+
+It speaks HTTP/1.1 over a connection that somebody else makes (`connect`), so that the traffic
+starts in a lab host, and so that TLS can be put around it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import http.cookies
+import time
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote_plus, urljoin, urlsplit
+
+from lab.errors import Fault, LabError
+from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning.roles.chat_server.pages import Page, read
+from provisioning.roles.chat_server.repository import at_rest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+    from lab.plan import Plan, PlannedAccount
+    from provisioning.messaging import Action, AtRest, Connect
+    from provisioning.transport import Session
+
+PORT = 80
+HOME = "http://localhost/client/Home.php"  # the user's own page, on the user's own machine
+USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefox/49.0"
+ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+MAX_REDIRECTS = 5
+OK = 200
+
+
+def headers(host: str, referer: str, cookie: str, form: bytes | None) -> list[tuple[str, str]]:
+    """Return a request's headers in the order of Figure 19 (Firefox 49): pure.
+
+    Without cookie and form they are the figure's own, byte for byte.
+    """
+    lines = [
+        ("Host", host),
+        ("User-Agent", USER_AGENT),
+        ("Accept", ACCEPT),
+        ("Accept-Language", "en-US,en;q=0.5"),
+        ("Accept-Encoding", "gzip, deflate"),
+        ("Referer", referer),
+    ]
+    if cookie:
+        lines.append(("Cookie", cookie))
+    lines += [("DNT", "1"), ("Connection", "keep-alive"), ("Upgrade-Insecure-Requests", "1")]
+    if form is not None:
+        lines += [
+            ("Content-Type", "application/x-www-form-urlencoded"),
+            ("Content-Length", str(len(form))),
+        ]
+    return lines
+
+
+def encode(fields: dict[str, str]) -> bytes:
+    """Return a form as a browser sends it (URL standard, 5.2): line ends are CRLF."""
+    pairs = []
+    for name, value in fields.items():
+        lines = value.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
+        pairs.append(f"{_escape(name)}={_escape(lines)}")
+    return "&".join(pairs).encode("ascii")
+
+
+def _escape(text: str) -> str:
+    return quote_plus(text, safe="*").replace("~", "%7E")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSystem:
+    """The messaging system of the role chat_server."""
+
+    def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
+        """Return a client at host `at` of the server on host `server`."""
+        return ChatClient(plan, at, server, connect)
+
+    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
+        """Search MariaDB's file of the messages."""
+        return at_rest(session, texts)
+
+
+class ChatClient:
+    """A browser at one host, visiting the chat server of one host; one connection, kept alive.
+
+    A user of the server's own machine reaches it as localhost, as the paper's do.
+    """
+
+    def __init__(
+        self, plan: Plan, at: str, server: str, connect: Connect, *, scheme: str = "http"
+    ) -> None:
+        self.exchanges: list[Exchange] = []
+        self._at, self._server, self._connect = at, server, connect
+        self._host = "localhost" if at == server else plan.address(server)
+        self._address = "127.0.0.1" if at == server else self._host
+        self._base = f"{scheme}://{self._host}/server/"
+        self._url = HOME  # of the page that is shown
+        self._page = Page()
+        self._account = ""
+        self._cookies: dict[str, str] = {}
+        self._connection: http.client.HTTPConnection | None = None
+
+    def sign_in(self, account: PlannedAccount) -> None:
+        """Open the authentication page (Figure 9) and sign in."""
+        self._account = account.name
+        with self._recorded("sign_in") as exchange:
+            self._get("PostHome.php")
+            fields = self._form("PostHome.php")
+            exchange.carried += [
+                Carried("user", account.name, up=True),
+                Carried("password", account.password, up=True, sender=account.name),
+            ]
+            self._submit(
+                "PostHome.php", {**fields, "user": account.name, "password": account.password}
+            )
+            exchange.carried.append(Carried("user", account.name, up=False))
+
+    def send(self, text: str, to: str | None = None) -> None:
+        """Post a chat (Figure 10) and see it confirmed, as it was typed (Figure 11)."""
+        with self._recorded("post") as exchange:
+            if "nonce" not in self._page.forms.get("Post.php", {}):
+                self._get("Post.php")
+                exchange.carried.append(Carried("user", self._account, up=False))
+            fields = self._form("Post.php")
+            exchange.carried.append(
+                Carried("message", text, up=True, sender=self._account, recipient=to)
+            )
+            self._submit("Post.php", {**fields, "content": text})
+            if self._page.posted != text:
+                raise self._error(f"the server confirmed another text: {self._page.posted!r}")
+            exchange.carried += [
+                Carried("message", text, up=False, sender=self._account, recipient=to),
+                Carried("user", self._account, up=False),
+            ]
+
+    def incoming(self) -> tuple[Message, ...]:
+        """Return what the others posted (Figure 12), oldest first."""
+        with self._recorded("incoming") as exchange:
+            return self._table("Incoming.php", exchange)
+
+    def outgoing(self) -> tuple[Message, ...]:
+        """Return what the account posted (Figure 13), oldest first."""
+        with self._recorded("outgoing") as exchange:
+            return self._table("Outgoing.php", exchange)
+
+    def close(self) -> None:
+        """Close the connection; the account stays signed in for the next request."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _recorded(self, action: Action) -> AbstractContextManager[Exchange]:
+        return recorded(self.exchanges, self._at, self._server, self._account, action)
+
+    def _table(self, page: str, exchange: Exchange) -> tuple[Message, ...]:
+        messages: list[Message] = []
+        place: str | None = page
+        while place is not None:
+            self._get(place)
+            heading, *rows = self._page.rows or [[]]
+            if heading != ["USERNAME", "CHAT CONTENT"]:
+                raise self._error(f"the page {self._page.title!r} has no table of chats")
+            messages[:0] = [Message(sender, text) for sender, text in rows]
+            place = self._page.older
+        exchange.carried.append(Carried("user", self._account, up=False))
+        for message in messages:
+            exchange.carried += [
+                Carried("user", message.sender, up=False),
+                Carried("message", message.text, up=False, sender=message.sender),
+            ]
+        return tuple(messages)
+
+    def _form(self, action: str) -> dict[str, str]:
+        try:
+            return self._page.forms[action]
+        except KeyError:
+            raise self._error(f"the page {self._page.title!r} has no form {action}") from None
+
+    def _get(self, place: str) -> None:
+        self._visit("GET", urljoin(self._base, place), None)
+
+    def _submit(self, place: str, fields: dict[str, str]) -> None:
+        self._visit("POST", urljoin(self._base, place), encode(fields))
+
+    def _visit(self, method: str, url: str, form: bytes | None) -> None:
+        """Request a page, follow where it leads, and read it; LabError if it is an error."""
+        referer = self._url
+        for _ in range(MAX_REDIRECTS):
+            status, location, text = self._request(method, url, form, referer)
+            if not location:
+                break
+            url, method, form = urljoin(url, location), "GET", None
+            if not url.startswith(self._base):
+                raise self._error(f"it leads to {url}, which is another place")
+        else:
+            raise self._error(f"it leads on and on, at last to {url}")
+        self._url, self._page = url, read(text)
+        if status != OK:
+            raise self._error(f"HTTP status {status}: {self._page.alert or self._page.title}")
+
+    def _request(
+        self, method: str, url: str, form: bytes | None, referer: str
+    ) -> tuple[int, str, str]:
+        """Make one request; return its status, where it leads ("" if nowhere) and its text."""
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        cookie = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+        lines = headers(self._host, referer, cookie, form)
+        kept = self._connection is not None
+        try:
+            response = self._exchange(method, target, lines, form)
+        except (OSError, EOFError, http.client.HTTPException) as error:
+            self.close()
+            # A server may close an idle connection at any time; a browser then asks again.
+            # A form may be sent twice: the server knows it again by its nonce.
+            if not kept:
+                raise self._error(str(error) or type(error).__name__) from error
+            try:
+                response = self._exchange(method, target, lines, form)
+            except (OSError, EOFError, http.client.HTTPException) as again:
+                self.close()
+                raise self._error(str(again) or type(again).__name__) from again
+        head, body = response
+        for line in head.headers.get_all("Set-Cookie") or []:
+            for name, morsel in http.cookies.SimpleCookie(line).items():
+                self._cookies[name] = morsel.value
+        text = _decoded(body, head.headers.get("Content-Encoding", "")).decode(errors="replace")
+        return head.status, head.headers.get("Location", ""), text
+
+    def _exchange(
+        self, method: str, target: str, lines: list[tuple[str, str]], form: bytes | None
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._address, PORT)
+            # http.client only sends, receives and closes; it never asks for more of a socket.
+            self._connection.sock = self._connect(self._address, PORT)
+        connection = self._connection
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in lines:
+            connection.putheader(name, value)
+        connection.endheaders(form)
+        response = connection.getresponse()
+        body = response.read()
+        if response.will_close:
+            self.close()
+        return response, body
+
+    def _error(self, saw: str) -> LabError:
+        return LabError(
+            f"using the chat of {self._server} from {self._at} as {self._account}",
+            saw,
+            fault=Fault.GUEST,
+            todo=f"see /var/log/apache2/error.log on {self._server}",
+        )
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """Undo a content coding (RFC 9110, 8.4.1)."""
+    if encoding == "gzip":
+        return gzip.decompress(body)
+    if encoding == "deflate":
+        return zlib.decompress(body)
+    return body
+
+
+def wait_until_healthy(session: Session, deadline: float) -> None:
+    """Ask the server for its health until PHP and SQL answer, for `deadline` seconds at most."""
+    until = time.monotonic() + deadline
+    while True:
+        reason = _health(session)
+        if not reason:
+            return
+        if time.monotonic() > until:
+            raise LabError(
+                f"waiting for the chat server of {session.host.name}",
+                f"{reason}, after {deadline:g} s",
+                fault=Fault.GUEST,
+                todo=f"see the logs in /var/log/apache2 and /var/log/mysql on {session.host.name}",
+            )
+        time.sleep(0.005)  # between two probes
+
+
+def _health(session: Session) -> str:
+    """Return why the server is not healthy, or ""."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT)
+    try:
+        connection.sock = session.connect("127.0.0.1", PORT)
+        connection.request("GET", "/server/health.php", headers={"Connection": "close"})
+        response = connection.getresponse()
+        text = response.read().decode(errors="replace")
+    except LabError as error:
+        return error.saw
+    except (OSError, EOFError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    finally:
+        connection.close()
+    return "" if response.status == OK else f"HTTP status {response.status}: {read(text).alert}"

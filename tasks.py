@@ -1,0 +1,295 @@
+"""What imlab can do, one task each: parse, call one function, show the result.
+
+Exit codes: 0 done · 1 the answer is no (a claim refuted, a test failed) · 2 the request or the
+spec is wrong · 3 this machine can't · 4 a lab host failed · 5 a fault of imlab · 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from commands.cli import after_dashes, guarded, jsonable, progress, show
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from commands.runs import Outcome
+
+JSON = {"json": "print JSON for programs"}
+NAME = {"name": "which lab; the spec's own name, or the only lab there is, by default"}
+
+
+@task(
+    name="lab-up",
+    help={
+        "spec": "a file, or a name in vm_specs/",
+        "provider": "what makes the hosts",
+        "name": "another name, so that several labs of one spec run side by side",
+        "dry-run": "show the plan and make nothing",
+        **JSON,
+    },
+)
+@guarded
+def lab_up(
+    _: Context,
+    spec: str = "paper",
+    provider: str = "netns",
+    name: str = "",
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Put a lab up and provision it; safe to repeat."""
+    from commands import labs
+
+    path = labs.spec_path(spec)
+    if dry_run:
+        plan = labs.plan_of(path, name or None)
+        show(lambda: _view("plan_tree", plan), plan.to_json(), as_json=json)
+        return
+    with progress(quiet=json) as told:
+        raised = labs.bring_up(path, name=name or None, provider=provider, note=told.note)
+    data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
+    show(lambda: _view("raised_tree", raised), data, as_json=json)
+
+
+@task(name="lab-status", help={**NAME, **JSON})
+@guarded
+def lab_status(_: Context, name: str = "", json: bool = False) -> None:
+    """Show the labs on this machine; exit 1 when one is not whole."""
+    from lab import lifecycle
+
+    labs = [lifecycle.status(name)] if name else lifecycle.all_status()
+    show(lambda: _view("status_table", labs), [jsonable(lab) for lab in labs], as_json=json)
+    if any(lab.state.value in {"absent", "degraded", "lost"} for lab in labs):
+        sys.exit(1)
+
+
+@task(name="lab-down", help={**NAME, "all": "every lab on this machine", **JSON})
+@guarded
+def lab_down(_: Context, name: str = "", all: bool = False, json: bool = False) -> None:
+    """Take a lab down, or what is left of it; needs no spec."""
+    from commands import labs
+
+    gone = labs.take_down(name or None, every=all)
+    show(lambda: "\n".join(f"lab {n} is down" for n in gone) or "no lab is up", gone, as_json=json)
+
+
+@task(name="lab-shell", positional=["host"], help={"host": "a host of the lab", **NAME})
+@guarded
+def lab_shell(_: Context, host: str, name: str = "") -> None:
+    """Open a shell on a host."""
+    from commands import labs
+
+    with labs.session(labs.pick(name or None), host) as session:
+        sys.exit(session.shell())
+
+
+@task(name="lab-run", positional=["host"], help={"host": "a host of the lab", **NAME, **JSON})
+@guarded
+def lab_run(_: Context, host: str, name: str = "", json: bool = False) -> None:
+    """Run a command on a host: ./inv lab-run guest -- ip address."""
+    from commands import labs
+
+    sys.exit(labs.run_command(labs.pick(name or None), host, after_dashes(), as_json=json))
+
+
+@task(
+    name="lab-forward",
+    positional=["target"],
+    help={
+        "target": "HOST:PORT, e.g. guest:80",
+        "port": "local port; a free one by default",
+        **NAME,
+    },
+)
+@guarded
+def lab_forward(_: Context, target: str, port: int = 0, name: str = "") -> None:
+    """Lead a port of a host to this machine until Ctrl-C: the chat opens in your own browser."""
+    from commands import labs
+
+    labs.forward(labs.pick(name or None), target, port)
+
+
+@task(
+    name="lab-capture",
+    positional=["host"],
+    help={
+        "host": "a host of the lab",
+        "adapter": "its first adapter with a cable by default",
+        **NAME,
+    },
+)
+@guarded
+def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> None:
+    """Write a live pcapng to standard output: ./inv lab-capture guest | wireshark -k -i -."""
+    from commands import labs
+
+    labs.capture(labs.pick(name or None), host, adapter or None)
+
+
+@task(
+    positional=["experiment"],
+    help={
+        "experiment": "a file, or a name in experiments/definitions/",
+        "provider": "what makes the hosts, if the lab is not up yet",
+        "browser": "drive a real Chromium on the peer",
+        "keep": "leave the lab up afterwards",
+        "out": "folder of the runs",
+        **NAME,
+        **JSON,
+    },
+)
+@guarded
+def run(
+    _: Context,
+    experiment: str,
+    name: str = "",
+    provider: str = "netns",
+    browser: bool = False,
+    keep: bool = False,
+    out: str = "",
+    json: bool = False,
+) -> None:
+    """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
+    from commands import runs
+
+    options = runs.Options(
+        name or None, provider, Path(out) if out else runs.RUNS, browser=browser, keep=keep
+    )
+    with progress(quiet=json) as told:
+        outcome = runs.run_experiment(experiment, options, told.note)
+    _show_outcome(outcome, as_json=json)
+
+
+@task(help={"json": JSON["json"], "browser": "drive a real Chromium on the peer"})
+@guarded
+def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:
+    """Reproduce the paper: lab up, experiment, report, lab down."""
+    from commands import runs
+
+    with progress(quiet=json) as told:
+        outcome = runs.run_experiment("paper", runs.Options(browser=browser), told.note)
+    _show_outcome(outcome, as_json=json)
+
+
+@task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
+@guarded
+def report(_: Context, name: str, json: bool = False) -> None:
+    """Judge a run again from its folder alone and write its report anew."""
+    from commands import runs
+
+    with progress(quiet=json) as told:
+        told.note("reading the captures and judging")
+        outcome = runs.judge(runs.find(name))
+    _show_outcome(outcome, as_json=json)
+
+
+@task(help=JSON)
+@guarded
+def runs(_: Context, json: bool = False) -> None:
+    """List the runs."""
+    from commands import runs as runs_
+
+    rows = runs_.listing()
+    show(lambda: _view("runs_table", rows), rows, as_json=json)
+
+
+@task(name="spec-check", positional=["file"], help={"file": "a spec", **JSON})
+@guarded
+def spec_check(_: Context, file: str, json: bool = False) -> None:
+    """Say everything that is wrong with a spec; exit 2 if anything is."""
+    from commands import labs
+
+    faults = labs.spec_faults(file)
+    show(lambda: "\n".join(map(str, faults)) or f"{file}: sound", faults, as_json=json)
+    if faults:
+        sys.exit(2)
+
+
+@task(help=JSON)
+@guarded
+def doctor(_: Context, json: bool = False) -> None:
+    """Say whether this machine can have a lab, and what to do if not; exit 3 if it can't."""
+    from lab import doctor as doctor_
+
+    checks = doctor_.examine()
+    show(lambda: _view("doctor_view", checks), [c.to_json() for c in checks], as_json=json)
+    if not doctor_.can_have_a_lab(checks):
+        sys.exit(3)
+
+
+@task(name="image-list", help=JSON)
+@guarded
+def image_list(_: Context, json: bool = False) -> None:
+    """List the images in the cache; 'old' ones no recipe stands for any more."""
+    from lab import images
+
+    listed = [(image, images.is_current(image)) for image in images.list_images()]
+    data = [{**image.to_json(), "current": current} for image, current in listed]
+    show(lambda: _view("images_table", data), data, as_json=json)
+
+
+@task(name="image-build", positional=["name"], help={"name": "a recipe of lab/recipes", **JSON})
+@guarded
+def image_build(_: Context, name: str, json: bool = False) -> None:
+    """Build an image unless the cache has it."""
+    from lab import images
+
+    with progress(quiet=json) as told:
+        image = images.ensure_image(name, told.note)
+    show(lambda: f"{image.name} {image.key} in {image.folder}", image.to_json(), as_json=json)
+
+
+@task(
+    name="image-rm",
+    positional=["name"],
+    help={"name": "a recipe's name, or name-key for one of its images", "old": "only old ones"},
+)
+@guarded
+def image_rm(_: Context, name: str, old: bool = False) -> None:
+    """Remove images from the cache; refused while a lab uses them."""
+    from lab import images
+
+    for image in images.matching(name, old=old):
+        print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
+
+
+@task(help={"only": "a room (lab, provisioning …), a test file, or a marker"})
+@guarded
+def test(_: Context, only: str = "") -> None:
+    """Check style, types and rooms, then run the tests; all output is shown."""
+    from commands import checks
+
+    sys.exit(checks.run_all(only))
+
+
+@task(help={"only": "a benchmark by name; all by default", "runs": "runs of each", **JSON})
+@guarded
+def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:
+    """Measure speed and memory against peers and floors, in one run."""
+    from benchmarks import suite
+
+    rows = suite.run(only or None, runs)
+    show(lambda: _view("bench_table", rows), [jsonable(row) for row in rows], as_json=json)
+
+
+def _view(name: str, value: object) -> RenderableType:
+    from commands import show as views
+
+    view: RenderableType = getattr(views, name)(value)
+    return view
+
+
+def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
+    from commands.show import verdict_table
+
+    total = sum(outcome.durations_s.values())
+    data = {"folder": str(outcome.folder), "verdicts": outcome.verdicts}
+    show(lambda: verdict_table(outcome.verdicts, outcome.folder, total), data, as_json=as_json)
+    if not outcome.confirmed:
+        sys.exit(1)

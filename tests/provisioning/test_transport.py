@@ -1,0 +1,521 @@
+"""The transport against a real sshd on loopback, which the tests start and end themselves."""
+
+from __future__ import annotations
+
+import getpass
+import http.client
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fcntl import ioctl
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import Fault, LabError
+from lab.hosts import Host
+from provisioning.files import File
+from provisioning.transport import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin")
+pytestmark = pytest.mark.skipif(SSHD is None, reason="openssh-server is not installed")
+
+
+def new_key() -> tuple[str, str]:
+    """Return a private key in OpenSSH form and its public line."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    return private.decode(), public.decode()
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """A running sshd and what one needs to log in to it."""
+
+    host: Host
+    port: int
+    private_key: str
+    pid: int
+
+    def dial(self, port: int) -> socket.socket:
+        """Connect; 22 is where this sshd listens, as it is inside a lab host."""
+        return socket.create_connection(("127.0.0.1", self.port if port == 22 else port))
+
+    def open(self, **changes: str) -> Session:
+        """Log in, with a changed host when asked."""
+        return Session.open(replace(self.host, **changes), self.dial, self.private_key)
+
+
+@contextmanager
+def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
+    """Run an sshd of our own on a free port; end it by its process id."""
+    assert SSHD
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd(8): its empty folder
+    private, public = new_key()
+    host_private, host_public = new_key()
+    (folder / "host_key").write_text(host_private)
+    (folder / "host_key").chmod(0o600)
+    (folder / "authorized_keys").write_text(public + "\n")
+    port = free_port()
+    (folder / "sshd_config").write_text(
+        "\n".join(
+            (
+                f"ListenAddress 127.0.0.1:{port}",
+                f"HostKey {folder}/host_key",
+                f"AuthorizedKeysFile {folder}/authorized_keys",
+                f"PidFile {folder}/pid",
+                "StrictModes no",
+                "UsePAM no",
+                "UseDNS no",
+                "PasswordAuthentication no",
+                "KbdInteractiveAuthentication no",
+                "PermitRootLogin prohibit-password",
+                "Subsystem sftp internal-sftp",
+                *options,
+            )
+        )
+    )
+    process = subprocess.Popen(
+        [SSHD, "-D", "-e", "-f", str(folder / "sshd_config"), "-p", str(port)],
+        stderr=(folder / "log").open("wb"),
+    )
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until, "sshd does not listen"
+                time.sleep(0.005)  # between two probes
+        yield Sshd(Host("box", getpass.getuser(), host_public), port, private, process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """Run an sshd for the tests of this module."""
+    with running_sshd(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def session(sshd: Sshd) -> Iterator[Session]:
+    """Open a session that the tests of this module share."""
+    with sshd.open() as opened:
+        yield opened
+
+
+def refusal(error: pytest.ExceptionInfo[LabError]) -> str:
+    """Return how an error reads."""
+    return str(error.value)
+
+
+def test_another_host_key_is_refused(sshd: Sshd) -> None:
+    """A host whose key is not the pinned one is refused, and both fingerprints are told."""
+    with pytest.raises(LabError) as error:
+        sshd.open(host_key=new_key()[1])
+    assert refusal(error).count("SHA256:") == 2
+    assert error.value.fault is Fault.GUEST
+
+
+def test_another_type_of_host_key_is_refused(sshd: Sshd) -> None:
+    """A pinned key of a type that the server does not have is no conversation at all."""
+    ecdsa = "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBA=="
+    with pytest.raises(LabError) as error:
+        sshd.open(host_key=ecdsa)
+    assert "no SSH conversation" in refusal(error)
+
+
+def test_malformed_pinned_key_is_our_fault(sshd: Sshd) -> None:
+    """A pinned key that cannot be read is never taken as 'any key'."""
+    with pytest.raises(LabError) as error:
+        sshd.open(host_key="nonsense")
+    assert error.value.fault is Fault.US
+
+
+def test_wrong_key_is_refused(sshd: Sshd) -> None:
+    """A private key that the host does not know is refused, and nothing of it is told."""
+    stranger = new_key()[0]
+    with pytest.raises(LabError) as error:
+        Session.open(sshd.host, sshd.dial, stranger)
+    assert "the key was refused" in refusal(error)
+    assert stranger.splitlines()[1] not in refusal(error)
+
+
+def test_text_that_is_no_key_is_refused(sshd: Sshd) -> None:
+    """Text that is no private key is an error that does not repeat the text."""
+    with pytest.raises(LabError) as error:
+        Session.open(sshd.host, sshd.dial, "hunter2")
+    assert "hunter2" not in refusal(error)
+
+
+def test_dead_port(sshd: Sshd) -> None:
+    """Nobody listening is told as such at once."""
+    nobody = replace(sshd, port=free_port())
+    with pytest.raises(LabError, match="no connection to its SSH port"):
+        nobody.open()
+
+
+def test_silent_server_meets_the_deadline(sshd: Sshd) -> None:
+    """A server that accepts and says nothing is given up at the deadline."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        before = time.monotonic()
+        with pytest.raises(LabError, match="no SSH conversation"):
+            Session.open(
+                sshd.host,
+                lambda _: socket.create_connection(("127.0.0.1", port)),
+                sshd.private_key,
+                deadline=0.5,
+            )
+        assert time.monotonic() - before < 3
+
+
+def test_result_can_be_stored(session: Session) -> None:
+    """A result carries what ran, both streams apart, the exit code and the times, as data."""
+    result = session.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
+    assert (result.exit_code, result.stdout, result.stderr) == (3, b"out\n", b"err\n")
+    assert abs(result.started - time.time()) < 60
+    assert 0 < result.duration < 30
+    stored = json.loads(json.dumps(result.to_json()))
+    assert stored["argv"] == ["sh", "-c", "echo out; echo err >&2; exit 3"]
+
+
+def test_failure_shows_command_and_last_lines(session: Session) -> None:
+    """A failed command is an error with the command, its exit code and the last it said."""
+    with pytest.raises(LabError) as error:
+        session.run(["sh", "-c", "seq 1 100 >&2; exit 7"])
+    text = refusal(error)
+    assert "seq 1 100" in text
+    assert "exit code 7" in text
+    assert "100" in text
+    assert "\n  50\n" not in text
+
+
+def test_failure_never_shows_its_input(session: Session) -> None:
+    """What goes in through stdin appears in no error."""
+    with pytest.raises(LabError) as error:
+        session.run(["sh", "-c", "cat >/dev/null; exit 1"], stdin=b"secret-word")
+    assert "secret-word" not in refusal(error)
+
+
+def test_command_killed_by_a_signal(session: Session) -> None:
+    """A command that a signal ended is told apart from one that exits."""
+    with pytest.raises(LabError, match="ended by a signal"):
+        session.run(["sh", "-c", "kill -9 $$"])
+
+
+def test_deadline_of_a_command(session: Session) -> None:
+    """A command that outlives its deadline is an error, and the session still works."""
+    before = time.monotonic()
+    with pytest.raises(LabError, match=r"not done after 0\.3 s") as error:
+        session.run(["sh", "-c", "echo begun; exec sleep 5"], deadline=0.3)
+    assert time.monotonic() - before < 3
+    assert "begun" in refusal(error)
+    assert session.run(["echo", "well"]).stdout == b"well\n"
+
+
+def test_output_that_a_background_process_keeps_open(session: Session) -> None:
+    """A command that leaves something holding its output is told so at the deadline."""
+    with pytest.raises(LabError, match="keeps its output open"):
+        session.run(["sh", "-c", "sleep 3 & exit 0"], deadline=0.5)
+
+
+def test_ten_megabytes_on_both_streams(session: Session) -> None:
+    """Much output on both streams at once arrives whole."""
+    size = 10 * 1024 * 1024
+    script = f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait"
+    result = session.run(["sh", "-c", script], deadline=120)
+    assert (len(result.stdout), len(result.stderr)) == (size, size)
+
+
+def test_large_input_and_output_at_once(session: Session) -> None:
+    """Input beyond the channel's window flows while the command answers."""
+    content = os.urandom(8 * 1024 * 1024)
+    assert session.run(["cat"], stdin=content, deadline=120).stdout == content
+
+
+def test_command_that_ignores_its_input(session: Session) -> None:
+    """Input that nobody reads is no failure of the command."""
+    assert session.run(["true"], stdin=b"x" * 5_000_000).exit_code == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=6))
+def test_arguments_arrive_unchanged(session: Session, arguments: list[str]) -> None:
+    """Any argument, with quotes, newlines, $ and emoji, arrives as it was given."""
+    printed = session.run(["/usr/bin/printf", r"%s\0", *arguments, "end"]).stdout
+    assert printed == b"".join(a.encode() + b"\0" for a in [*arguments, "end"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=3000))
+def test_binary_input_comes_back_unchanged(session: Session, content: bytes) -> None:
+    """Bytes pass through a command unchanged."""
+    assert session.run(["cat"], stdin=content).stdout == content
+
+
+def test_put_and_get(session: Session, tmp_path: Path) -> None:
+    """A file put has the content and the mode asked for, and nothing else is left beside it."""
+    path = tmp_path / "new folder" / ".it's\n$HOME ☃"
+    content = bytes(range(256)) * 300
+    session.put(content, str(path), 0o640)
+    assert session.get(str(path)) == content
+    assert path.stat().st_mode & 0o7777 == 0o640
+    session.put(b"", str(path))
+    assert path.read_bytes() == b""
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_put_many_in_one_command(session: Session, tmp_path: Path) -> None:
+    """Many files of several folders arrive together, each with its own mode."""
+    files = [File(f"{tmp_path}/{i % 3}/-f{i}", b"%d" % i, 0o600 + i) for i in range(9)]
+    session.put_many(files)
+    for i in range(9):
+        path = tmp_path / str(i % 3) / f"-f{i}"
+        assert path.read_bytes() == b"%d" % i
+        assert path.stat().st_mode & 0o777 == 0o600 + i
+
+
+def test_put_replaces_by_rename(session: Session, tmp_path: Path) -> None:
+    """A reader that has the old file open goes on reading the old one, whole."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old" * 1000)
+    with path.open("rb") as reader:
+        session.put(b"new", str(path))
+        assert reader.read() == b"old" * 1000
+    assert path.read_bytes() == b"new"
+
+
+def test_put_that_cannot_succeed(session: Session, tmp_path: Path) -> None:
+    """A destination that is a folder is an error, not a file inside it."""
+    (tmp_path / "taken" / "x").mkdir(parents=True)
+    with pytest.raises(LabError, match="taken"):
+        session.put(b"new", str(tmp_path / "taken" / "x"))
+    with pytest.raises(ValueError, match="absolute"):
+        session.put(b"new", "relative")
+
+
+def test_get_of_what_is_not_there(session: Session, tmp_path: Path) -> None:
+    """A file that does not exist is named in the error."""
+    with pytest.raises(LabError, match="No such file"):
+        session.get(str(tmp_path / "none"))
+
+
+def test_stream_gives_data_as_it_comes(session: Session) -> None:
+    """A running command is talked to both ways and ends when its input does."""
+    with session.stream(["cat"]) as stream:
+        for word in (b"one", b"two"):
+            stream.stdin.write(word)
+            stream.stdin.flush()
+            assert stream.stdout.read1(10) == word
+        stream.close_stdin()
+        assert stream.stdout.read() == b""
+        assert stream.wait(5) == 0
+
+
+def test_stream_that_does_not_end(session: Session) -> None:
+    """Waiting for a command that goes on raises at the deadline."""
+    with session.stream(["cat"]) as stream:
+        with pytest.raises(LabError, match="still running"):
+            stream.wait(0.1)
+        stream.close_stdin()
+        assert stream.wait(5) == 0
+
+
+class Hello(BaseHTTPRequestHandler):
+    """A web page that says who asked."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer."""
+        body = b"hello " * 5000
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[int]:
+    """Run a web server on loopback and give its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hello)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_connect_carries_http(session: Session, web: int) -> None:
+    """http.client speaks over a connection that starts in the host, several times on one."""
+    connection = http.client.HTTPConnection("127.0.0.1", web)
+    with session.connect("127.0.0.1", web) as sock:
+        connection.sock = sock
+        for _ in range(3):
+            connection.request("GET", "/")
+            assert connection.getresponse().read() == b"hello " * 5000
+
+
+def test_connect_to_nobody(session: Session) -> None:
+    """A refused connection is an error that names the address."""
+    port = free_port()
+    with pytest.raises(LabError, match=f"127.0.0.1:{port}"):
+        session.connect("127.0.0.1", port)
+
+
+def test_connect_times_out_on_silence(session: Session) -> None:
+    """A peer that says nothing meets the deadline."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        session.connect("127.0.0.1", silent.getsockname()[1], deadline=0.2) as sock,
+        pytest.raises(TimeoutError),
+    ):
+        sock.recv(1)
+
+
+def test_forward_carries_many_connections(session: Session, web: int) -> None:
+    """A forwarded port serves connections side by side, and is closed afterwards."""
+    with session.forward(web) as port:
+        connections = [http.client.HTTPConnection("127.0.0.1", port) for _ in range(5)]
+        for connection in connections:
+            connection.request("GET", "/")
+        for connection in connections:
+            assert connection.getresponse().read() == b"hello " * 5000
+            connection.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_forward_on_a_taken_port(session: Session, web: int) -> None:
+    """A local port that is in use is told, and another is proposed."""
+    with pytest.raises(LabError, match="another local port"), session.forward(web, web):
+        pass
+
+
+def test_commands_from_many_threads(session: Session) -> None:
+    """One session serves several threads at a time."""
+    said: dict[int, bytes] = {}
+
+    def speak(number: int) -> None:
+        said[number] = session.run(["echo", str(number)]).stdout
+
+    threads = [threading.Thread(target=speak, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == {i: b"%d\n" % i for i in range(8)}
+
+
+def test_lost_connection_is_told(tmp_path: Path) -> None:
+    """A connection that ends under a command is an error that says so."""
+    with running_sshd(tmp_path) as own, own.open() as opened:
+        timer = threading.Timer(0.3, opened._transport.sock.shutdown, (socket.SHUT_RDWR,))
+        timer.start()
+        with pytest.raises(LabError, match="connection is lost"):
+            opened.run(["sleep", "5"])
+        assert not opened.alive
+        with pytest.raises(LabError, match="connection is lost"):
+            opened.run(["true"])
+
+
+SHELL = """
+import sys
+from lab.hosts import Host
+from provisioning.transport import Session
+import socket
+port, user, host_key, key = int(sys.argv[1]), *sys.argv[2:4], open(sys.argv[4]).read()
+dial = lambda _: socket.create_connection(("127.0.0.1", port))
+with Session.open(Host("box", user, host_key), dial, key) as session:
+    sys.exit(session.shell())
+"""
+
+
+def read_until(terminal: int, wanted: bytes) -> bytes:
+    """Read from a terminal until it has shown something, for at most ten seconds."""
+    seen = b""
+    until = time.monotonic() + 10
+    while wanted not in seen:
+        assert select.select([terminal], [], [], max(0.0, until - time.monotonic()))[0], seen
+        seen += os.read(terminal, 4096)
+    return seen
+
+
+def test_shell_is_a_terminal(sshd: Sshd, tmp_path: Path) -> None:
+    """A shell has a terminal of the caller's size, follows its changes and ends with its code."""
+    key = tmp_path / "key"
+    key.write_text(sshd.private_key)
+    near, far = pty.openpty()
+    ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    argv = [sys.executable, "-c", SHELL, str(sshd.port), sshd.host.user, sshd.host.host_key]
+    process = subprocess.Popen(
+        [*argv, str(key)],
+        stdin=far,
+        stdout=far,
+        env={**os.environ, "TERM": "xterm"},
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 -- no threads in it
+    )
+    try:
+        os.write(near, b"stty size; echo mark$((1+1))\r")
+        assert b"33 101" in read_until(near, b"\nmark2")
+        ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 77, 0, 0))
+        until = time.monotonic() + 10
+        seen = b""
+        while b"44 77" not in seen:  # the change of size travels beside the input
+            assert time.monotonic() < until, seen
+            os.write(near, b"stty size; echo mark$((1+2))\r")
+            seen = read_until(near, b"\nmark3")
+        os.write(near, b"exit 5\r")
+        assert process.wait(10) == 5
+    finally:
+        process.kill()
+        process.wait(10)
+        os.close(near)
+        os.close(far)
