@@ -30,8 +30,9 @@ STATIC_ROWS: Final = 120
 STEP: Final = 120
 DATA_ROWS: Final = 5000
 CONVERSATIONS: Final = 12
-STREAM_TEXT: Final = 24_000
-HANDSHAKES: Final = 6
+STREAM_TEXT: Final = 60_000
+OPENING: Final = 2
+HANDSHAKES: Final = 3
 PROOFS_A_CLAIM: Final = 4
 # Wireshark's own colours, by the beginning of the protocol's name.
 TINTS: Final = {
@@ -58,7 +59,8 @@ def content(
         {key: value for key, value in row.items() if key != "streams"}
         for row in analysis["observers"]
     ]
-    groups = _conversations(analysis["observers"])
+    told = {row["id"]: f"{row['kind']} “{row['text']}”" for row in analysis["planted"]}
+    groups = _conversations(analysis["observers"], told)
     chosen = _chosen(groups)
     experiment = manifest["experiment"]
     return {
@@ -101,15 +103,18 @@ def _summary(analysis: dict[str, Any], verdicts: list[dict[str, Any]]) -> dict[s
         recall = "Nothing was sent in the clear past an observer."
     else:
         recall = (
-            f"Of what was sent in the clear, {score['found']} of {score['expected']} passages past "
-            f"an observer were read"
+            f"Planted texts passed an observer in the clear {score['expected']} times and were "
+            f"read {score['found']} times"
         )
         open_ = [(score["missed"], "missed"), (score["inconclusive"], "inconclusive")]
         recall += "".join(f", {number} {word}" for number, word in open_ if number) + "."
     packets = sum(row["packets"] for row in analysis["observers"])
     tiles = [
         {"value": f"{tally['confirmed']} / {len(verdicts)}", "label": "claims confirmed"},
-        {"value": f"{score['found']} / {score['expected']}", "label": "planted passages read"},
+        {
+            "value": f"{score['found']} / {score['expected']}",
+            "label": "planted texts read in passing",
+        },
         {"value": str(score["unplanted"]), "label": "false reports"},
         {
             "value": str(packets),
@@ -119,7 +124,7 @@ def _summary(analysis: dict[str, Any], verdicts: list[dict[str, Any]]) -> dict[s
     return {"sentence": sentence + recall, "recall": recall, "tiles": tiles}
 
 
-def _conversations(observers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _conversations(observers: list[dict[str, Any]], told: dict[str, str]) -> list[dict[str, Any]]:
     """Return the connections that carried a planted text, one that several saw alike only once."""
     groups: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     for observer in observers:
@@ -146,7 +151,8 @@ def _conversations(observers: list[dict[str, Any]]) -> list[dict[str, Any]]:
         seen = ", ".join(f"{name} (stream {number})" for name, number in group["at"])
         alike = "the same bytes at " if len(group["at"]) > 1 else ""
         group["seen"] = f"{alike}{seen}"
-        group["secrets"] = f"{count(len(group['ids']), 'planted text')}"
+        group["secrets"] = ", ".join(told[name] for name in group["ids"][:4])
+        group["secrets"] += ", …" if len(group["ids"]) > 4 else ""  # noqa: PLR2004 (fits a line)
     return sorted(groups.values(), key=lambda group: (group["time"], group["line"]))
 
 
@@ -161,19 +167,25 @@ def _line(stream: dict[str, Any]) -> str:
 
 
 def _cut(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the first STREAM_TEXT characters of a stream, and say where it was cut."""
-    kept, rows = 0, []
-    for chunk in chunks:
-        room = STREAM_TEXT - kept
-        if room <= 0:
-            rows.append({**chunk, "parts": [["… the rest is in the capture", None]]})
-            return rows
-        parts = []
-        for text, name in chunk["parts"]:
-            parts.append([text[: max(room, 0)], name])
-            room -= len(text)
-        kept = STREAM_TEXT - room
-        rows.append({**chunk, "parts": [part for part in parts if part[0]]})
+    """Keep how a stream begins and every chunk with a planted text; count what lies between.
+
+    A row is a chunk, or {"skipped", "bytes", "first", "last"} for chunks that are left out.
+    """
+    rows: list[dict[str, Any]] = []
+    room = STREAM_TEXT
+    for index, chunk in enumerate(chunks):
+        if room > 0 and (index < OPENING or any(name for _, name in chunk["parts"])):
+            parts = [[text[:room], name] for text, name in chunk["parts"]]
+            if parts:
+                parts[-1][0] = parts[-1][0].rstrip("\n")  # the empty line after the header fields
+            room -= sum(len(text) for text, _ in parts)
+            rows.append({**chunk, "parts": [part for part in parts if part[0]]})
+            continue
+        if not rows or "skipped" not in rows[-1]:
+            rows.append({"skipped": 0, "bytes": 0, "first": chunk["frame"], "last": 0})
+        rows[-1]["skipped"] += 1
+        rows[-1]["bytes"] += chunk["bytes"]
+        rows[-1]["last"] = chunk["frame"]
     return rows
 
 

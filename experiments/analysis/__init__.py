@@ -82,7 +82,7 @@ def analyse(
         observers = list(pool.map(lambda row: _observe(folder, row, chosen), rows))
     names = Names.of(plan)
     planted = results.get("chat", {}).get("planted", [])
-    hits = _search(planted, observers)
+    hits = _search(planted, observers, names)
     judged = _judge_planted(planted, observers, hits, plan, names)
     unplanted = _unplanted(planted, observers, names)
     return {
@@ -96,9 +96,16 @@ def analyse(
 
 
 def _search(
-    planted: list[dict[str, Any]], observers: list[Observer]
+    planted: list[dict[str, Any]], observers: list[Observer], names: Names
 ) -> dict[str, dict[str, list[Hit]]]:
-    """Return where each planted text is readable: hits by observer and by planted id."""
+    """Return where each planted text is readable: hits by observer and by planted id.
+
+    A text that was planted on several servers counts for each of them only in connections to it:
+    reading one must not stand for having read the other.
+    """
+    servers: dict[str, set[str | None]] = {}
+    for item in planted:
+        servers.setdefault(item["text"], set()).add(item.get("server"))
     found: dict[str, dict[str, list[Hit]]] = {}
     for observer in observers:
         haystacks = [
@@ -116,6 +123,7 @@ def _search(
                 for hit in haystack.find(
                     item["text"], _longer(item, planted), spaced=item["kind"] == "user"
                 )
+                if len(servers[item["text"]]) == 1 or names.end(hit.stream.server) == item["server"]
             ]
             for item in planted
         }
@@ -270,8 +278,9 @@ def _sighting(
     state -- found, not found, inconclusive (not found, and the capture has doubts) or
     not on its path (not found, and it was never to cross this adapter).
     """
-    rows = [
-        {
+    rows: list[dict[str, Any]] = []
+    for hit in hits:
+        row = {
             "stream": hit.stream.number,
             "transport": hit.stream.protocol,
             "direction": _direction(hit.stream, names, forward=hit.forward),
@@ -279,8 +288,8 @@ def _sighting(
             "forms": list(hit.forms),
             "frames": list(hit.frames),
         }
-        for hit in hits
-    ]
+        if row not in rows:  # the same frames hold it twice, a table with a name in each row
+            rows.append(row)
     doubts = observer.doubts()
 
     def state(*, found: bool, crosses: bool) -> str:

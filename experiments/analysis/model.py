@@ -36,8 +36,9 @@ class Packet:
 class HandshakeStep:
     """One of the three segments that open a connection; numbers are relative (RFC 9293, 3.5).
 
-    window is the field as sent, unscaled; window_scale is the multiplier that Wireshark prints as
-    WS (RFC 7323), mss in bytes. None: the option was not there, as in the last step always.
+    window is in bytes, scaled where scaling is in force, as Wireshark prints Win; window_scale is
+    the multiplier that it prints as WS (RFC 7323), mss in bytes. None: the option was not there, as
+    in the last step always.
     """
 
     frame: int

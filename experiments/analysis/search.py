@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from experiments.analysis.model import Passage
+from experiments.analysis.model import Passage, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,17 +52,26 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Content with an encoding undone; starts and sources map its offsets back."""
+    """Content with an encoding undone; starts and sources map its offsets back.
+
+    Runs of bytes alternate: at even places as they were written, at odd places one token (such as
+    %3A) that stands for other bytes. starts is where each run begins in the content, sources where
+    in what was written.
+    """
 
     form: str
     content: bytes
     starts: tuple[int, ...]
     sources: tuple[int, ...]
-    last: int
 
-    def source(self, position: int) -> int:
-        index = bisect_right(self.starts, position) - 1
-        return min(self.sources[index] + position - self.starts[index], self.last)
+    def source(self, start: int, end: int) -> tuple[int, int]:
+        """Return where content bytes start to end were written; a token is never cut."""
+        first = bisect_right(self.starts, start) - 1
+        final = bisect_right(self.starts, end - 1) - 1
+        begin = self.sources[first] + (0 if first % 2 else start - self.starts[first])
+        if final % 2:
+            return begin, self.sources[final + 1]
+        return begin, self.sources[final] + end - self.starts[final]
 
 
 def _undone(content: bytes, pattern: re.Pattern[bytes], form: str) -> _View | None:
@@ -79,7 +88,7 @@ def _undone(content: bytes, pattern: re.Pattern[bytes], form: str) -> _View | No
     if not position:
         return None
     out += content[position:]
-    return _View(form, bytes(out), tuple(starts), tuple(sources), len(content))
+    return _View(form, bytes(out), tuple(starts), tuple(sources))
 
 
 def _meaning(match: re.Match[bytes]) -> bytes:
@@ -93,7 +102,7 @@ def _meaning(match: re.Match[bytes]) -> bytes:
 
 def _views(content: bytes) -> Iterator[tuple[_View, tuple[str, ...]]]:
     """Yield the content as it is and with each encoding undone, with the names of those."""
-    yield _View("", content, (0,), (0,), len(content)), ()
+    yield _View("", content, (0,), (0,)), ()
     for pattern, form in ((_PERCENT, "url-encoded"), (_ENTITY, "html-escaped")):
         view = _undone(content, pattern, form)
         if view:
@@ -105,7 +114,8 @@ def _views(content: bytes) -> Iterator[tuple[_View, tuple[str, ...]]]:
         except binascii.Error:
             continue
         # All of it maps to the whole word: four characters carry three bytes together.
-        yield _View("base64", plain, (0,), (match.start(),), match.end()), ("base64",)
+        runs = (0, 0, len(plain)), (match.start(), match.start(), match.end())
+        yield _View("base64", plain, *runs), ("base64",)
 
 
 class Haystack:
@@ -147,10 +157,7 @@ class Haystack:
             for passage, view, forms in self._places:
                 for start in _occurrences(view.content, needle, longer, spaced=spaced):
                     end = start + len(needle)
-                    if view.form == "base64":
-                        place = passage.place(view.sources[0], view.last)
-                    else:
-                        place = passage.place(view.source(start), view.source(end - 1) + 1)
+                    place = passage.place(*view.source(start, end))
                     hit = Hit(
                         self._stream,
                         passage.forward,
@@ -173,9 +180,16 @@ class Haystack:
 
     @staticmethod
     def _add(hits: list[Hit], hit: Hit) -> None:
-        """Keep a hit unless a better described one covers the same bytes."""
-        for known in hits:
+        """Keep a hit unless one that came before, better described, touches the same bytes.
+
+        Of two in the same place the one that says all of it is kept: a text that ends in "&" is
+        written "&amp;", of which its plain form is only the beginning.
+        """
+        for index, known in enumerate(hits):
             if known.forward is hit.forward and known.start < hit.end and hit.start < known.end:
+                wider = hit.start <= known.start and known.end < hit.end
+                if wider and hit.where == known.where:
+                    hits[index] = hit
                 return
         hits.append(hit)
 
@@ -184,7 +198,8 @@ def _raw(stream: Stream) -> Iterator[Passage]:
     for forward in (True, False):
         data = stream.side(forward=forward)
         if data:
-            yield Passage(f"raw {stream.protocol} stream", forward, data, 0, len(data))
+            spans = (Span(0, 0, len(data)),)
+            yield Passage(f"raw {stream.protocol} stream", forward, data, 0, len(data), (), spans)
 
 
 def _normal(text: str) -> str:

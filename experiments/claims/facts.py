@@ -113,10 +113,15 @@ def proof(facts: Facts, row: dict[str, Any], way: str, name: str) -> dict[str, A
     for hit in row["observers"][name]["hits"]:
         if hit["direction"] == way:
             forms = f" ({', '.join(hit['forms'])})" if hit["forms"] else ""
-            shows = f"{row['kind']} “{row['text']}” {way} in a {hit['where']}{forms}"
+            shows = f"{row['kind']} “{row['text']}” {arrow(way)} in a {hit['where']}{forms}"
             stream = hit["stream"] if hit["transport"] == "tcp" else None
             return frames(facts.observer(name), hit["frames"], shows, stream=stream)
     return None
+
+
+def arrow(way: str) -> str:
+    """Return "guest → peer" for "guest->peer"."""
+    return way.replace("->", " → ")
 
 
 def tally(states: Counter[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.claims.facts import Facts, Outcome, Verdict, count, frames, not_measured
+from experiments.claims.facts import Facts, Outcome, Verdict, arrow, count, frames, not_measured
 
 _NAME = "upgrade-insecure-requests"
 
@@ -47,7 +47,7 @@ def check(facts: Facts) -> Outcome:
         return Outcome(verdict, f"No request with the header was read at {where}. {note}", evidence)
     text = (
         f"{count(total, 'request')} with the header read in plain text, counted per observer, "
-        f"{' and '.join(sorted(ways))}. {note}"
+        f"{' and '.join(map(arrow, sorted(ways)))}. {note}"
     )
     return Outcome(Verdict.CONFIRMED, text, evidence)
 

@@ -19,13 +19,13 @@ def check(facts: Facts) -> Outcome:
     faults = [fault for row in measured if (fault := _fault(facts, row))]
     ttls = {row["target"]: row["ttl"] for row in measured if row["ttl"] is not None}
     seen = ", ".join(f"{ttl} from {host}" for host, ttl in sorted(ttls.items()))
-    missing = [f"{a}->{b}" for a, b in wanted if (a, b) not in {_pair(row) for row in measured}]
+    missing = [f"{a} → {b}" for a, b in wanted if (a, b) not in {_pair(row) for row in measured}]
     sent, received = (sum(row[key] for row in measured) for key in ("sent", "received"))
     text = (
         f"{received} of {sent} echo requests answered between {len(measured)} of {len(wanted)} "
         f"pairs; TTL {seen or 'unknown, nothing answered'}."
     )
-    evidence = [stored("results.json", f"ping {a}->{b}") for a, b in map(_pair, measured)]
+    evidence = [stored("results.json", f"ping {a} → {b}") for a, b in map(_pair, measured)]
     if faults:
         return Outcome(Verdict.REFUTED, f"{text} {'; '.join(faults)}.", evidence)
     if missing:
@@ -39,7 +39,7 @@ def _pair(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _fault(facts: Facts, row: dict[str, Any]) -> str:
-    name = f"{row['source']}->{row['target']}"
+    name = f"{row['source']} → {row['target']}"
     if row["received"] < row["sent"]:
         return f"{name}: {row['sent'] - row['received']} of {row['sent']} lost"
     ttl = facts.plan.host(row["target"]).ttl

@@ -9,6 +9,7 @@ from experiments.claims.facts import (
     Facts,
     Outcome,
     Verdict,
+    arrow,
     count,
     judge,
     not_measured,
@@ -45,7 +46,7 @@ def check(
             forms[_form(hit["forms"])] += 1
         else:
             missed.append(
-                f"“{row['text'] if row['kind'] != 'password' else '***'}” {way} at {name}"
+                f"“{row['text'] if row['kind'] != 'password' else '***'}” {arrow(way)} at {name}"
             )
     if not states:
         return not_measured(f"nobody listened at the {' or the '.join(at)}")
@@ -53,7 +54,7 @@ def check(
     seen = sum(bool(counter["found"]) for counter in ways.values())
     if verdict is Verdict.CONFIRMED and seen < directions:
         verdict = Verdict.NOT_MEASURED
-    by_way = ", ".join(f"{way} {tally(counter)}" for way, counter in sorted(ways.items()))
+    by_way = ", ".join(f"{arrow(way)} {tally(counter)}" for way, counter in sorted(ways.items()))
     how = ", ".join(f"{n} {form}" for form, n in sorted(forms.items()))
     text = f"{count(len(planted), 'text')} planted; read {by_way}"
     text += f". Written: {how}." if how else "."
