@@ -9,6 +9,7 @@ import functools
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from lab import images
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from invoke.context import Context
 
@@ -58,6 +59,29 @@ def show_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, .
     for row in rows:
         table.add_row(*row)
     OUT.print(table)
+
+
+@contextmanager
+def shown_progress(title: str) -> Iterator[Callable[[str, float | None], None]]:
+    """Give a function that shows (phase, fraction): as a bar on a terminal, else in lines."""
+    if not ERR.is_terminal:
+        phases: list[str] = []
+
+        def tell(phase: str, _fraction: float | None) -> None:
+            if phases[-1:] != [phase]:
+                phases.append(phase)
+                ERR.print(f"{title}: {phase}", soft_wrap=True)
+
+        yield tell
+        return
+    with Progress(console=ERR, transient=True) as progress:
+        bar = progress.add_task(title, total=None)
+
+        def show(phase: str, fraction: float | None) -> None:
+            total = None if fraction is None else 1.0
+            progress.update(bar, description=f"{title}: {phase}", total=total, completed=fraction)
+
+        yield show
 
 
 @task(name="doctor", help={"json": "one JSON list instead of the table"})
@@ -107,17 +131,15 @@ def image_list(_context: Context, json: bool = False) -> None:  # noqa: FBT001, 
 @told
 def image_build(_context: Context, name: str, json: bool = False) -> None:  # noqa: FBT001, FBT002 -- as in doctor
     """Build an image unless the cache has it."""
-    with Progress(console=ERR, transient=True) as progress:
-        bar = progress.add_task(f"image {name}", total=None)
-
-        def show(phase: str, fraction: float | None) -> None:
-            progress.update(bar, description=phase, total=fraction and 1.0, completed=fraction or 0)
-
+    with shown_progress(f"image {name}") as show:
         image = images.ensure_image(name, show)
     if json:
         show_json(image.to_json())
     else:
-        OUT.print(f"{image.name} {image.key}: {image.meta['bytes'] >> 20} MiB in {image.folder}")
+        OUT.print(
+            f"{image.name} {image.key}: {image.meta['bytes'] >> 20} MiB in {image.folder}",
+            soft_wrap=True,
+        )
 
 
 @task(
