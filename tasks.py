@@ -78,8 +78,7 @@ def shown_progress(title: str) -> Iterator[Callable[[str, float | None], None]]:
         bar = progress.add_task(title, total=None)
 
         def show(phase: str, fraction: float | None) -> None:
-            total = None if fraction is None else 1.0
-            progress.update(bar, description=f"{title}: {phase}", total=total, completed=fraction)
+            progress.update(bar, description=f"{title}: {phase}", total=1, completed=fraction or 0)
 
         yield show
 
