@@ -62,24 +62,24 @@ class Recipe:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def recipe_names(folder: Path = RECIPES) -> list[str]:
+def recipe_names() -> list[str]:
     """Return the names of all recipes, sorted."""
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
+def load_recipe(name: str) -> Recipe:
     """Return the recipe of that name.
 
     Raises LabError: USER for a name that there is not, US for a recipe with a fault in it.
     """
-    if name not in recipe_names(folder):
+    if name not in recipe_names():
         raise LabError(
             f"finding the image {name!r}",
-            "there is no such recipe; there are: " + ", ".join(recipe_names(folder)),
+            "there is no such recipe; there are: " + ", ".join(recipe_names()),
             fault=Fault.USER,
-            todo=f"choose one of them, or add {folder.name}/{name}.yaml",
+            todo=f"choose one of them, or add {RECIPES.name}/{name}.yaml",
         )
-    data = _load(name, folder, ())
+    data = _load(name, ())
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise _faulty(name, f"missing: {', '.join(missing)}")
@@ -98,12 +98,12 @@ def load_recipe(name: str, folder: Path = RECIPES) -> Recipe:
     )
 
 
-def _load(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
+def _load(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """Read a recipe and what it extends; return them as one mapping."""
     if name in seen:
         raise _faulty(name, "it extends itself: " + " -> ".join((*seen, name)))
     try:
-        data = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise _faulty(name, str(error)) from error
     if not isinstance(data, dict):
@@ -111,7 +111,7 @@ def _load(name: str, folder: Path, seen: tuple[str, ...]) -> dict[str, Any]:
     _check(name, data)
     if "extends" not in data:
         return data
-    base = _load(data.pop("extends"), folder, (*seen, name))
+    base = _load(data.pop("extends"), (*seen, name))
     merged = {**base, **data}
     for key in _LISTS:
         merged[key] = [*base.get(key, []), *data.get(key, [])]

@@ -197,13 +197,15 @@ def hold_image(image: ImageRef) -> int:
 
 def sweep() -> None:
     """Remove what builds and removals left that were killed: their lock is free."""
-    for half in _images().glob(f"{_HALF}*"):
-        folder = half.with_name(half.name.removeprefix(_HALF))
+    halves = {half.name.removeprefix(_HALF) for half in _images().glob(f"{_HALF}*")}
+    locked = {lock.name.removesuffix(".lock") for lock in _images().glob("*.lock")}
+    for name in sorted(halves | {name for name in locked if not (_images() / name).exists()}):
+        folder = _images() / name
         fd = _try_lock(folder, fcntl.LOCK_EX)
         if fd is None:
             continue
         try:
-            _discard(half)
+            _discard(_half(folder))
             if not folder.exists():
                 _lock_path(folder).unlink(missing_ok=True)
         finally:
@@ -344,6 +346,8 @@ def _locked(folder: Path, report: Progress) -> Iterator[None]:
     try:
         yield
     finally:
+        if not folder.exists():
+            _lock_path(folder).unlink(missing_ok=True)
         os.close(fd)
 
 

@@ -39,6 +39,8 @@ ROOT_FIRST = 1_879_048_192
 """First id of root's range when /etc/subuid gives it none: 0x70000000, above what adduser,
 systemd's DynamicUser (61184-65519) and containers (0x00080000-0x6fffffff) take, below 2**31."""
 
+ETC = Path("/etc")
+
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
@@ -136,7 +138,7 @@ def ids_for_current_user() -> Ids:
         name = str(uid)
     found = {}
     for kind in ("subuid", "subgid"):
-        path = Path("/etc") / kind
+        path = ETC / kind
         text = path.read_text() if path.exists() else ""
         fitting = [r for r in parse_ranges(text, (name, str(uid))) if r.count >= ID_COUNT]
         found[kind] = IdRange(fitting[0].first) if fitting else None
