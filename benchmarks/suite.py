@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -82,9 +83,7 @@ def star(hosts: int) -> Plan:
     def host(n: int) -> PlannedHost:
         mac = f"02:00:00:00:{n // 256:02x}:{n % 256:02x}"
         adapter = PlannedAdapter("eth0", mac, "wired", "", f"10.0.0.{n + 1}/24", "lan")
-        return PlannedHost(
-            f"h{n}", "debian-base", "debian", 64, 256, 1, 64, None, (adapter,), ()
-        )  # fmt: skip
+        return PlannedHost(f"h{n}", "debian-base", "debian", 64, 256, 1, 64, None, (adapter,), ())
 
     network = PlannedNetwork("lan", "10.0.0.0/24")
     return Plan(f"bench{hosts}", "", (network,), tuple(host(n) for n in range(hosts)), (), ())
@@ -126,19 +125,45 @@ def hosts(runs: int) -> list[Row]:
         pairs = _turns(runs, lambda n=size: _our_hosts(n), lambda n=size: _mininet(n))  # type: ignore[misc] # bound now
 
         def middle(which: int, key: str, of: list[tuple[Any, Any]] = pairs) -> float:
-            return statistics.median(pair[which][key] for pair in of)
+            return float(statistics.median(pair[which][key] for pair in of))
 
         peer = "Mininet start (no sshd)"
         rows += [
-            Row(f"{size} hosts wired and up", middle(0, "create") * 1e3, peer,
-                middle(1, "start_s") * 1e3, "ms", runs, "ratio < 1"),
-            Row(f"{size} hosts, every sshd answering", middle(0, "ssh") * 1e3, peer,
-                middle(1, "start_s") * 1e3, "ms", runs, "≤ 500 ms at 3" if size == SIZES[0] else ""),
-            Row(f"{size} hosts down", middle(0, "down") * 1e3, "Mininet stop",
-                middle(1, "stop_s") * 1e3, "ms", runs),
-            Row(f"memory a host, {size} hosts", middle(0, "pss") / 1024,
-                "Mininet's shell a host", middle(1, "pss_kib_per_host") / 1024, "MiB", runs),
-        ]  # fmt: skip
+            Row(
+                f"{size} hosts wired and up",
+                middle(0, "create") * 1e3,
+                peer,
+                middle(1, "start_s") * 1e3,
+                "ms",
+                runs,
+                "ratio < 1",
+            ),
+            Row(
+                f"{size} hosts, every sshd answering",
+                middle(0, "ssh") * 1e3,
+                peer,
+                middle(1, "start_s") * 1e3,
+                "ms",
+                runs,
+                "≤ 500 ms at 3" if size == SIZES[0] else "",
+            ),
+            Row(
+                f"{size} hosts down",
+                middle(0, "down") * 1e3,
+                "Mininet stop",
+                middle(1, "stop_s") * 1e3,
+                "ms",
+                runs,
+            ),
+            Row(
+                f"memory a host, {size} hosts",
+                middle(0, "pss") / 1024,
+                "Mininet's shell a host",
+                middle(1, "pss_kib_per_host") / 1024,
+                "MiB",
+                runs,
+            ),
+        ]
     return rows
 
 
@@ -151,7 +176,7 @@ def _our_hosts(size: int) -> dict[str, float]:
             star(size),
             images,
             root=root,
-            note=lambda text: marks.setdefault(text, time.monotonic() - since),
+            note=lambda text: marks.update({text: time.monotonic() - since}),
         )
         ssh = time.monotonic() - since
         memory = _pss_kib(int(lab.ledger.read()["keeper"])) / size
@@ -191,7 +216,7 @@ def _pss_kib(pid: int) -> int:
 
 
 def command(runs: int) -> list[Row]:
-    """A command over an open SSH session, beside starting the same program here."""
+    """Time a command over an open SSH session, beside starting the same program here."""
     images({"debian-base"})
     with _state() as root:
         lab, _ = lifecycle.up(star(1), images, root=root)
@@ -209,9 +234,16 @@ def command(runs: int) -> list[Row]:
             pairs = _turns(runs, over_ssh, here)
     ours, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
-        Row("a command over SSH", ours / COMMANDS * 1e3, "the same program started here",
-            floor / COMMANDS * 1e3, "ms", runs * COMMANDS, "≤ 5 ms")
-    ]  # fmt: skip
+        Row(
+            "a command over SSH",
+            ours / COMMANDS * 1e3,
+            "the same program started here",
+            floor / COMMANDS * 1e3,
+            "ms",
+            runs * COMMANDS,
+            "≤ 5 ms",
+        )
+    ]
 
 
 def chat(runs: int) -> list[Row]:
@@ -221,21 +253,27 @@ def chat(runs: int) -> list[Row]:
         pairs = _turns(runs, lambda: _chat_up(environment), lambda: _parts(root))
     ours, parts = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
-        Row("./inv lab-up, process start to chat answering", ours * 1e3,
-            "hosts, MariaDB, Apache by hand", parts * 1e3, "ms", runs, "≤ 800 ms")
-    ]  # fmt: skip
+        Row(
+            "./inv lab-up, process start to chat answering",
+            ours * 1e3,
+            "hosts, MariaDB, Apache by hand",
+            parts * 1e3,
+            "ms",
+            runs,
+            "≤ 800 ms",
+        )
+    ]
 
 
 def _chat_up(environment: dict[str, str]) -> float:
     """Time `./inv lab-up --json` from its start to a page from guest and peer; then down."""
-    import os  # noqa: PLC0415 - for its environment alone
-
     since = time.monotonic()
     subprocess.run(
         [str(PROJECT / "inv"), "lab-up", "--json"],
         env={**os.environ, **environment},
-        check=True, capture_output=True,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+    )
     root = Path(environment["IMLAB_STATE"])
     lab = lifecycle.attach("paper", root)
     for host in ("guest", "peer"):
@@ -291,7 +329,7 @@ def _page(lab: lifecycle.Lab, host: str, path: str, deadline: float = 20.0) -> N
 
 
 def reproduce(runs: int) -> list[Row]:
-    """A whole `./inv reproduce` on a warm machine, beside tshark decoding its three captures."""
+    """Time a whole run with a lab of its own, beside tshark decoding its three captures."""
     out = Path(tempfile.mkdtemp(prefix="imlab-bench-"))
     argv = [str(PROJECT / "inv"), "run", "paper", "--name", "bench", "--json", "--out", str(out)]
 
@@ -314,9 +352,16 @@ def reproduce(runs: int) -> list[Row]:
         shutil.rmtree(out, ignore_errors=True)
     whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
-        Row("./inv run paper on a lab of its own", whole, "tshark -V over its captures", floor, "s", runs,
-            "≤ 15 s")
-    ]  # fmt: skip
+        Row(
+            "./inv run paper on a lab of its own",
+            whole,
+            "tshark -V over its captures",
+            floor,
+            "s",
+            runs,
+            "≤ 15 s",
+        )
+    ]
 
 
 BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.suite import Row
-
     from commands.labs import Raised
     from lab.doctor import Check
     from lab.lifecycle import LabStatus

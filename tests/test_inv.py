@@ -201,7 +201,7 @@ def test_the_question_is_asked_on_a_terminal(ready: Copy, answer: str, code: int
     """Yes is the default; no, or end of file, installs nothing."""
     child, terminal = pty.fork()
     if child == 0:
-        os.execve(ready.folder / "inv", ["inv", "lab-up"], ready.environment())  # noqa: S606 -- no shell
+        os.execve(ready.folder / "inv", ["inv", "lab-up"], ready.environment())
     said = b""
     while b"[Y/n]" not in said:
         said += os.read(terminal, 1000)

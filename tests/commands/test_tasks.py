@@ -182,7 +182,7 @@ def test_lab_forward_opens_the_guests_chat_here(state: Path) -> None:
 
 @pytest.mark.lab
 def test_run_report_and_runs(state: Path, tmp_path: Path) -> None:
-    """A run on the lab that is up leaves it up; its folder can be judged again to the same bytes."""
+    """A run on the lab that is up leaves it up; its folder judged again gives the same bytes."""
     done = call(state, "run", "paper", "--json", "--out", str(tmp_path))
     told = json.loads(done.stdout)
     assert done.returncode == 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from conftest import small_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import small_plan
 from experiments.workloads import ping
 
 ANSWERED = """\
