@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,14 @@ def spec_path(spec: str) -> Path:
     return path
 
 
-def plan_of(path: Path, name: str | None = None) -> Plan:
-    """Read, check and plan a spec. Raises LabError with all its faults."""
+BROWSER = "-browser"  # what the image with a browser adds to the name of the one without
+
+
+def plan_of(path: Path, name: str | None = None, *, browser: bool = False) -> Plan:
+    """Read, check and plan a spec; with `browser`, on images that have one where there are such.
+
+    Raises LabError with all faults of the spec.
+    """
     from lab.image_recipe import recipe_names  # noqa: PLC0415 - not for lab-run, lab-shell …
     from lab.planning import make_plan  # noqa: PLC0415 - as above
     from lab.spec import load_spec  # noqa: PLC0415 - as above
@@ -62,6 +68,15 @@ def plan_of(path: Path, name: str | None = None) -> Plan:
 
     spec = load_spec(path, roles=list(roles.roles()), images=recipe_names())
     plan = make_plan(spec, name=name)
+    if browser:
+        known = recipe_names()
+        plan = replace(
+            plan,
+            hosts=tuple(
+                replace(host, image=host.image + BROWSER) if host.image + BROWSER in known else host
+                for host in plan.hosts
+            ),
+        )
     faults = role_faults(plan)
     if faults:
         raise LabError(
@@ -88,13 +103,14 @@ def bring_up(
     *,
     name: str | None = None,
     provider: str = "netns",
+    browser: bool = False,
     note: Callable[..., None] = lambda *_: None,
 ) -> Raised:
     """Put a lab up and provision it. Safe to repeat. Raises LabError."""
     warm = threading.Thread(target=importlib.import_module, args=("provisioning.sessions",))
     note("reading the spec")
     lifecycle.prepare(name or path.stem, provider)
-    plan = plan_of(path, name)
+    plan = plan_of(path, name, browser=browser)
     warm.start()  # paramiko loads while the keeper makes hosts
 
     def images(wanted: set[str]) -> Mapping[str, Image]:

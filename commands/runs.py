@@ -53,12 +53,18 @@ def run_experiment(
     """
     experiment = definition.load(name)
     path = labs.spec_path(experiment.spec)
-    plan = labs.plan_of(path, options.name)
+    plan = labs.plan_of(path, options.name, browser=options.browser)
     definition.check(experiment, plan)
     ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
     since = time.monotonic()
     try:
-        raised = labs.bring_up(path, name=options.name, provider=options.provider, note=note)
+        raised = labs.bring_up(
+            path,
+            name=options.name,
+            provider=options.provider,
+            browser=options.browser,
+            note=note,
+        )
         before = {"lab_up": round(time.monotonic() - since, 4)}
         folder = _measure(experiment, raised.lab, options, before, note)
     finally:

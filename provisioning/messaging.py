@@ -144,6 +144,12 @@ class System(Protocol):
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> Client:
         """Return a client at host `at` of the server on host `server`."""
 
+    def browser(self, plan: Plan, at: str, server: str, session: Session) -> Client:
+        """Return the same as `client`, but a real browser that runs on host `at`.
+
+        Raises LabError when the host has none, or the system is used without one.
+        """
+
     def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
         """Search the store of the server that `session` is logged in to, as its disk's finder."""
 

@@ -80,7 +80,12 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
         stage.note(f"{account} at {at} visits {server}")
         others = [name for name in accounts if name != account]
         to = others[0] if len(others) == 1 else None
-        client = system.client(stage.plan, at, server, stage.sessions[at].connect)
+        session = stage.sessions[at]
+        client = (
+            system.browser(stage.plan, at, server, session)
+            if stage.browser
+            else system.client(stage.plan, at, server, session.connect)
+        )
         with closing(client):
             try:
                 client.sign_in(accounts[account])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Action, AtRest, Connect
+    from provisioning.messaging import Action, AtRest, Client, Connect
     from provisioning.transport import Session
 
 PORTS = {"http": 80, "https": 443}
@@ -80,6 +80,14 @@ class ChatSystem:
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
         """Return a client at host `at` of the server on host `server`."""
         return ChatClient(plan, at, server, connect)
+
+    def browser(self, plan: Plan, at: str, server: str, session: Session) -> Client:
+        """Return a Chromium at host `at`."""
+        from provisioning.roles.chat_server.browser import (  # noqa: PLC0415 - only for --browser
+            BrowserClient,
+        )
+
+        return BrowserClient(plan, at, server, session)
 
     def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
         """Search MariaDB's file of the messages."""
