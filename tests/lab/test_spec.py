@@ -106,7 +106,7 @@ def test_positions_are_the_same_with_and_without_libyaml(
     loader: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines and columns count from 1, in characters, and an alias stands where it is used."""
-    import yaml  # noqa: PLC0415 - only here
+    import yaml
 
     monkeypatch.setattr("lab.spec.yaml_positions._LOADER", getattr(yaml, loader))
     document = read_yaml("é: &x [1, {b: 2}]\n'🙂': *x\n", "x")
