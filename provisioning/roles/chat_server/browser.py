@@ -117,7 +117,7 @@ class BrowserClient:
         self._account = account.name
         with self._recorded("sign_in") as exchange:
             self._page.driver.get(HOME)
-            self._page.find("css selector", f'a[href$="{self._link("PostHome.php")}"]').click()
+            self._page.find("css selector", f'a[href="{self._link("PostHome.php")}"]').click()
             self._page.find("id", "user").send_keys(account.name)
             self._page.find("id", "password").send_keys(account.password)
             exchange.carried += [
