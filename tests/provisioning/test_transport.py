@@ -244,6 +244,15 @@ def test_command_killed_by_a_signal(session: Session) -> None:
         session.run(["sh", "-c", "kill -9 $$"])
 
 
+def test_first_command_is_not_held_back(sshd: Sshd) -> None:
+    """The first command after a login waits for no delayed acknowledgement (40 ms)."""
+    taken = []
+    for _ in range(10):
+        with sshd.open() as opened:
+            taken.append(opened.run(["true"]).duration)
+    assert min(taken) < 0.035
+
+
 def test_deadline_of_a_command(session: Session) -> None:
     """A command that outlives its deadline is an error, and the session still works."""
     before = time.monotonic()
