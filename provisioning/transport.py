@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import paramiko
 
@@ -73,6 +73,27 @@ class Result:
         }
 
 
+class _PromptSocket:
+    """A socket that acknowledges what it has read at once (tcp(7), TCP_QUICKACK).
+
+    An SSH server sends its host keys unasked after the login; until they are acknowledged its
+    Nagle holds back the answer to our first request, 40 ms by the kernel's delayed
+    acknowledgement. The kernel forgets the option whenever we send: it is set at each read.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def recv(self, size: int) -> bytes:
+        data = self._sock.recv(size)
+        with contextlib.suppress(OSError):  # no TCP socket, or closed meanwhile
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 -- whatever a socket has
+        return getattr(self._sock, name)
+
+
 class Session:
     """An SSH connection to one host, kept open; usable from several threads.
 
@@ -107,7 +128,7 @@ class Session:
             # Small packets must not wait for acknowledgements (Nagle, RFC 896).
             with contextlib.suppress(OSError):  # a socket pair has no such option, nor the need
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            transport = paramiko.Transport(sock)
+            transport = paramiko.Transport(cast("socket.socket", _PromptSocket(sock)))
         except (OSError, paramiko.SSHException) as error:
             sock.close()
             raise _unanswered(doing, error) from error
