@@ -107,6 +107,8 @@ def bring_up(
     note: Callable[..., None] = lambda *_: None,
 ) -> Raised:
     """Put a lab up and provision it. Safe to repeat. Raises LabError."""
+    from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
+
     warm = threading.Thread(target=importlib.import_module, args=("provisioning.sessions",))
     note("reading the spec")
     lifecycle.prepare(name or path.stem, provider)
@@ -117,6 +119,8 @@ def bring_up(
         return {image: _ensure(image, note) for image in sorted(wanted)}
 
     text = path.read_text(encoding="utf-8")
+    if lifecycle.status(plan.lab).state is lifecycle.State.ABSENT:
+        prepare_roles(plan)
     lab, new = lifecycle.up(
         plan, images, provider=provider, spec=(str(path), text), note=note
     )  # fmt: skip

@@ -16,7 +16,7 @@ class PlannedAdapter:
     """One network adapter of a host. Exactly one of network, bridged or neither is set.
 
     name    -- interface name in the host, e.g. "eth0" (15 bytes at most, IFNAMSIZ).
-    mac     -- "02:…" locally administered unicast address (IEEE 802-2014, 8.2).
+    mac     -- a locally administered unicast address (IEEE 802-2014, 8.2).
     address -- "192.168.1.10/24" or None for an adapter without a cable.
     network -- the switch it is plugged into, or None.
     bridged -- the adapter of the parent host whose wire it shares, or None.
@@ -41,7 +41,10 @@ class PlannedRole:
 
 @dataclass(frozen=True, slots=True)
 class PlannedHost:
-    """One host. `on` names the host that it lives on as a virtual machine, or is None."""
+    """One host. `on` names the host that it lives on as a virtual machine, or is None.
+
+    sysctls -- kernel settings of its network, "net.…" -> value (sysctl(8)).
+    """
 
     name: str
     image: str
@@ -54,6 +57,7 @@ class PlannedHost:
     adapters: tuple[PlannedAdapter, ...]
     roles: tuple[PlannedRole, ...]
     description: str = ""
+    sysctls: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

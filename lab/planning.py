@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from lab.spec.models import AdapterSpec, HostSpec, LabSpec
 
-MAC_PREFIX = 0x02  # locally administered, unicast (IEEE 802-2014, 8.2)
+# Locally administered, unicast (IEEE 802-2014, 8.2). Not 02, of which Wireshark shows the first
+# addresses under the name of a load balancer.
+MAC_PREFIX = 0x0A
 MAC_HASHED_BYTES = 5
 
 
@@ -93,6 +95,7 @@ def _host(spec: LabSpec, name: str, macs: dict[tuple[str, str], str]) -> Planned
         image=host.image,
         os=host.os,
         ttl=host.ttl,
+        sysctls=dict(host.sysctls),
         memory_mib=host.memory,
         cpus=host.cpus,
         disk_mib=host.disk,

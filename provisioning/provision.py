@@ -26,6 +26,13 @@ def faults(plan: Plan) -> list[str]:
     ]
 
 
+def prepare(plan: Plan) -> None:
+    """Let the roles begin what needs no host, while the lab comes up."""
+    for host in plan.hosts:
+        for planned in host.roles:
+            roles.find(planned.name).prepare(roles.RoleContext(plan, host, planned.parameters))
+
+
 def provision(plan: Plan, sessions: Sessions) -> dict[str, tuple[str, ...]]:
     """Apply the roles of every host and wait until each answers; return what was changed.
 

@@ -38,6 +38,8 @@ _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123, 2.1; low
 _INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,14}")  # IFNAMSIZ is 16 with the final NUL
 _TAKEN_INTERFACES = ("lo", "all", "default")  # loopback, and net.ipv4.conf's two wildcards
 _ACCOUNT = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,31}")
+_SYSCTL = re.compile(r"net(\.[a-zA-Z0-9_-]+){2,8}")  # what a network namespace has for itself
+_SYSCTL_VALUE = re.compile(r"[A-Za-z0-9._-]+([ \t]+[A-Za-z0-9._-]+)*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _UNUSABLE = tuple(
     IPv4Network(block)  # RFC 6890: this network, loopback, multicast, reserved
@@ -224,6 +226,24 @@ def _whole(low: int, high: int) -> Any:  # noqa: ANN401 - a Field, whose type py
     return Field(ge=low, le=high, strict=True)
 
 
+def _setting(value: Any) -> Any:  # noqa: ANN401 - whatever the file says
+    """Take a number as the kernel's text form of it."""
+    return str(value) if type(value) is int else value
+
+
+SysctlName = Annotated[
+    str,
+    _matches(_SYSCTL, "kernel setting of a network", "a name like net.ipv4.tcp_timestamps", 128),
+    _pattern(_SYSCTL),
+]
+SysctlValue = Annotated[
+    str,
+    BeforeValidator(_setting),
+    _matches(_SYSCTL_VALUE, "value of a kernel setting", "numbers or words", 128),
+    WithJsonSchema({"type": ["string", "integer"], "maxLength": 128}),
+]
+
+
 class _Model(BaseModel):
     # A failed construction from Python must not print a password among its inputs either.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -277,6 +297,10 @@ class HostSpec(_Model):
     ttl: Annotated[
         int, _whole(1, 255), Field(description="time to live of the packets it sends")
     ] = DEFAULT_TTL
+    sysctls: Annotated[
+        dict[SysctlName, SysctlValue],
+        Field(description="kernel settings of its network: net.… -> value (sysctl(8))"),
+    ] = {}
     memory: Annotated[int, _whole(16, 1_048_576), Field(description="MiB")] = DEFAULT_MEMORY_MIB
     cpus: Annotated[int, _whole(1, 256), Field(description="virtual processors")] = DEFAULT_CPUS
     disk: Annotated[int, _whole(16, 16_777_216), Field(description="MiB that it may write")] = (

@@ -31,6 +31,9 @@ START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from lab.providers.netns.keeper import main; main()"
 )
+TTL = "net.ipv4.ip_default_ttl"
+#: Anybody in a host may ping: the image's ping has lost its file capability in the tar.
+SYSCTLS = {"net.ipv4.ping_group_range": "0 65535"}
 CREATE_DEADLINE = 60.0  # seconds, for all hosts of a lab; a thousand take a few
 ANSWER_DEADLINE = 5.0
 
@@ -157,7 +160,7 @@ def _request(order: Order) -> bytes:
                 {
                     "name": host.name,
                     "image": used.index(host.image),
-                    "ttl": host.ttl,
+                    "sysctls": {**SYSCTLS, TTL: str(host.ttl), **host.sysctls},
                     "disk_mib": host.disk_mib,
                     "files": order.files[host.name],
                 }

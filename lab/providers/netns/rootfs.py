@@ -28,6 +28,7 @@ ENVIRONMENT = {
 class HostRequest(NamedTuple):
     """What a host is made of.
 
+    sysctls  -- kernel settings of its network: "net.…" -> value.
     image    -- index into the lab's list of images.
     disk_mib -- size of the tmpfs that takes what the host writes.
     files    -- path -> (mode, text): host keys, authorised key, names.
@@ -35,7 +36,7 @@ class HostRequest(NamedTuple):
 
     name: str
     image: int
-    ttl: int
+    sysctls: dict[str, str]
     disk_mib: int
     files: dict[str, tuple[int, str]]
 
@@ -46,9 +47,8 @@ def enter(host: HostRequest) -> None:
     os.chdir(f"{HOST}/r")
     sys_.pivot_root_here()
     sys_.sethostname(host.name)
-    _write("/proc/sys/net/ipv4/ip_default_ttl", str(host.ttl))
-    # Anybody in the host may ping: the image's ping has lost its file capability in the tar.
-    _write("/proc/sys/net/ipv4/ping_group_range", "0 65535")
+    for name, value in host.sysctls.items():
+        _write("/proc/sys/" + name.replace(".", "/"), value)
     for path, (mode, text) in host.files.items():
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -103,5 +103,7 @@ def _write(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         os.write(descriptor, text.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{path} does not take {text!r}: {error.strerror}") from error
     finally:
         os.close(descriptor)
