@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
@@ -226,6 +225,14 @@ def _upward(client: socket.socket, channel: paramiko.Channel) -> None:
         channel.shutdown_write()
 
 
+def terminal_size() -> os.terminal_size:
+    """Return the size of the terminal on standard input, whatever COLUMNS and LINES say."""
+    try:
+        return os.get_terminal_size(sys.stdin.fileno())
+    except (OSError, ValueError):  # no terminal there
+        return os.terminal_size((80, 24))
+
+
 def terminal(channel: paramiko.Channel) -> int:
     """Join the caller's terminal to a channel that runs a shell; return its exit code.
 
@@ -262,7 +269,7 @@ def _copy_in(channel: paramiko.Channel, stdin: int, wake: int) -> None:
         ready, _, _ = select.select(sources, [], [], 0.1)
         if wake in ready:
             os.read(wake, 64)
-            size = shutil.get_terminal_size()
+            size = terminal_size()
             channel.resize_pty(size.columns, size.lines)
         if stdin in ready:
             data = os.read(stdin, CHUNK)

@@ -10,7 +10,6 @@ import logging
 import os
 import secrets
 import shlex
-import shutil
 import socket
 import threading
 import time
@@ -20,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import paramiko
 
 from lab.errors import Fault, LabError
-from provisioning.channels import ChannelSocket, Stream, collect, listener, terminal
+from provisioning.channels import (
+    ChannelSocket,
+    Stream,
+    collect,
+    listener,
+    terminal,
+    terminal_size,
+)
 from provisioning.files import File, bundle
 
 if TYPE_CHECKING:
@@ -264,7 +270,7 @@ class Session:
         doing = f"opening a shell on {self.host.name}"
         channel = self._channel(doing, time.monotonic() + 10.0)
         try:
-            size = shutil.get_terminal_size()
+            size = terminal_size()
             channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
             channel.invoke_shell()
             return terminal(channel)

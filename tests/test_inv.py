@@ -61,7 +61,7 @@ class Copy:
     def environment(self, **more: str) -> dict[str, str]:
         """Return a bare environment: no HOME, no CI."""
         kept = {k: v for k, v in os.environ.items() if k.startswith(("PIP_", "SSL_"))}
-        return {"PATH": str(self.tools), **kept, **more}
+        return {"PATH": str(self.tools), "IMLAB_PYTHON": "python3", **kept, **more}
 
     def call(
         self, *arguments: str, cwd: Path | None = None, inv: Path | None = None, **more: str
