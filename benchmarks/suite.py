@@ -246,6 +246,55 @@ def command(runs: int) -> list[Row]:
     ]
 
 
+def start(runs: int) -> list[Row]:
+    """Time three bare hosts from process start to logged in, beside doing nothing at all."""
+    images({"debian-base"})
+    inv = str(PROJECT / "inv")
+    with _state() as root:
+        spec = root / "three.yaml"
+        root.mkdir(exist_ok=True)
+        spec.write_text(THREE)
+        environment = {**os.environ, "IMLAB_STATE": str(root)}
+
+        def ours() -> float:
+            argv = [inv, "lab-up", "--json", "--spec", str(spec)]
+            took = _timed(
+                lambda: subprocess.run(argv, env=environment, check=True, capture_output=True)
+            )
+            lifecycle.down("three", root)
+            return took
+
+        def theirs() -> float:
+            return _timed(
+                lambda: subprocess.run([inv, "--version"], check=True, capture_output=True)
+            )
+
+        pairs = _turns(runs, ours, theirs)
+    whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
+    return [
+        Row(
+            "./inv lab-up, three bare hosts, process start to logged in",
+            whole * 1e3,
+            "./inv --version",
+            floor * 1e3,
+            "ms",
+            runs,
+            "≤ 500 ms",
+        )
+    ]
+
+
+THREE = """\
+imlab: 1
+name: three
+networks: {lan: {subnet: 192.168.1.0/24}}
+hosts:
+  host: {adapters: {eth0: {network: lan, address: 192.168.1.30}}}
+  guest: {on: host, adapters: {eth0: {bridged: eth0, address: 192.168.1.10}}}
+  peer: {adapters: {eth0: {network: lan, address: 192.168.1.20}}}
+"""
+
+
 def chat(runs: int) -> list[Row]:
     """From process start to the provisioned chat answering, beside its parts started by hand."""
     with _state() as root:
@@ -366,6 +415,7 @@ def reproduce(runs: int) -> list[Row]:
 
 BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "hosts": hosts,
+    "start": start,
     "command": command,
     "chat": chat,
     "reproduce": reproduce,

@@ -66,7 +66,7 @@ def plan_of(path: Path, name: str | None = None, *, browser: bool = False) -> Pl
     from provisioning import roles  # noqa: PLC0415 - as above
     from provisioning.provision import faults as role_faults  # noqa: PLC0415 - as above
 
-    spec = load_spec(path, roles=list(roles.roles()), images=recipe_names())
+    spec = load_spec(path, roles=roles.names(), images=recipe_names())
     plan = make_plan(spec, name=name)
     if browser:
         known = recipe_names()
@@ -94,7 +94,7 @@ def spec_faults(spec: str) -> list[str]:
     from lab.spec import check_spec  # noqa: PLC0415 - as above
     from provisioning import roles  # noqa: PLC0415 - as above
 
-    faults = check_spec(spec_path(spec), roles=list(roles.roles()), images=recipe_names())
+    faults = check_spec(spec_path(spec), roles=roles.names(), images=recipe_names())
     return [str(fault) for fault in faults]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.errors import Fault, LabError
@@ -46,26 +45,19 @@ class Role(Protocol):
         """Return once the service answers; LabError with the last reason after `deadline` s."""
 
 
-@cache
-def roles() -> Mapping[str, Role]:
-    """Return all roles by name."""
-    table: dict[str, Role] = {}
-    for module in pkgutil.iter_modules(__path__):
-        if module.ispkg:
-            package = importlib.import_module(f"{__name__}.{module.name}")
-            if hasattr(package, "ROLE"):
-                table[module.name] = package.ROLE
-    return table
+def names() -> list[str]:
+    """Return the names of all roles: the folders of this package. Loads none of them."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
 
 
 def find(name: str) -> Role:
     """Return the role of that name. Raises LabError, listing the roles that there are."""
-    try:
-        return roles()[name]
-    except KeyError:
+    if name not in names():
         raise LabError(
             f"looking for the role {name!r}",
-            "roles are: " + ", ".join(sorted(roles())),
+            f"roles are: {', '.join(names())}",
             fault=Fault.SPEC,
             todo="correct the role's name in the spec",
-        ) from None
+        )
+    role: Role = importlib.import_module(f"{__name__}.{name}").ROLE
+    return role
