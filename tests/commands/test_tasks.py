@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -36,13 +38,14 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     call(folder, "lab-down", "--all")
 
 
-def call(state: Path, *words: str, **more: object) -> subprocess.CompletedProcess[str]:
-    """Call a task."""
+def call(state: Path, *words: str, wait: float = 120) -> subprocess.CompletedProcess[str]:
+    """Call a task; wait is in seconds."""
     return subprocess.run(
         [*INVOKE, *words],
         env={**os.environ, "IMLAB_STATE": str(state)},
-        capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL, **more,
-    )  # type: ignore[call-overload] # more is what a test adds  # fmt: skip
+        capture_output=True, text=True, check=False, timeout=wait,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def test_every_task_is_listed_and_has_help(tmp_path: Path) -> None:
@@ -178,6 +181,48 @@ def test_lab_forward_opens_the_guests_chat_here(state: Path) -> None:
     finally:
         forward.send_signal(signal.SIGINT)
         assert forward.wait(20) == 0
+
+
+@pytest.mark.lab
+def test_lab_shell_is_a_shell_on_the_host(state: Path) -> None:
+    """What is typed is done there, and the shell's exit code is ours."""
+    near, far = pty.openpty()
+    shell = subprocess.Popen(
+        [*INVOKE, "lab-shell", "guest"],
+        env={**os.environ, "IMLAB_STATE": str(state), "TERM": "xterm"},
+        stdin=far,
+        stdout=far,
+        stderr=far,
+        start_new_session=True,
+    )
+    os.close(far)
+    try:
+        os.write(near, b"echo on-$(hostname)-$((6*7)); exit 9\r")
+        seen = b""
+        while b"on-guest-42" not in seen:
+            assert select.select([near], [], [], 30)[0], seen
+            seen += os.read(near, 4096)
+        assert shell.wait(20) == 9
+    finally:
+        shell.kill()
+        os.close(near)
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_real_browser_types_the_conversation(tmp_path: Path) -> None:
+    """With --browser it is Chromium's requests that cross the wire, and the verdicts stand."""
+    done = call(tmp_path, "run", "paper", "--browser", "--json", "--out", str(tmp_path), wait=900)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {row["verdict"] for row in told["verdicts"]} == {"confirmed"}
+    agents = subprocess.run(
+        ["tshark", "-r", f"{told['folder']}/captures/peer-eth0.pcapng", "-Y", "http.request",
+         "-T", "fields", "-e", "http.user_agent"],
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert agents
+    assert all("HeadlessChrome" in agent for agent in agents)
 
 
 @pytest.mark.lab
