@@ -274,9 +274,10 @@ def test(_: Context, only: str = "") -> None:
 def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:
     """Measure speed and memory against peers and floors, in one run."""
     from benchmarks import suite
+    from benchmarks.rows import bench_table
 
     rows = suite.run(only or None, runs)
-    show(lambda: _view("bench_table", rows), [jsonable(row) for row in rows], as_json=json)
+    show(lambda: bench_table(rows), [jsonable(row) for row in rows], as_json=json)
 
 
 def _view(name: str, value: object) -> RenderableType:

@@ -16,10 +16,10 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.rows import Row
 from lab import lifecycle
 from lab.errors import Fault, LabError
 from lab.images import ensure_image
@@ -34,30 +34,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 SIZES = (3, 30, 100)
 MININET = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "/usr/bin/python3"]
 COMMANDS = 200  # over one SSH session, for one figure
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure beside another: medians in `unit` over `runs` runs; aim is what we set out for."""
-
-    what: str
-    ours: float
-    beside: str
-    theirs: float | None
-    unit: str
-    runs: int
-    aim: str = ""
-
-    @property
-    def ratio(self) -> float | None:
-        """Ours over theirs; below 1 is better."""
-        return self.ours / self.theirs if self.theirs else None
-
-    def shown(self, value: float | None) -> str:
-        """Return a value with its unit."""
-        if value is None:
-            return "–"
-        return f"{value:.0f} {self.unit}" if value >= 100 else f"{value:.2f} {self.unit}"  # noqa: PLR2004 - three digits
 
 
 def run(only: str | None, runs: int) -> list[Row]:

@@ -14,7 +14,6 @@ from rich.tree import Tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from benchmarks.suite import Row
     from commands.labs import Raised
     from lab.doctor import Check
     from lab.lifecycle import LabStatus
@@ -130,17 +129,6 @@ def images_table(rows: list[dict[str, Any]]) -> Table | Text:
         table.add_row(
             escape(row["name"]), row["key"], str(row["bytes"] >> 20), row["built"],
             f"{row['duration_s']} s", "" if row["current"] else "old",
-        )  # fmt: skip
-    return table
-
-
-def bench_table(rows: list[Row]) -> Table:
-    """Return benchmark rows: ours, the peer or floor of the same run, and the ratio."""
-    table = Table("what", "imlab", "beside", "its figure", "ratio", "aim", "runs")
-    for row in rows:
-        table.add_row(
-            escape(row.what), row.shown(row.ours), escape(row.beside), row.shown(row.theirs),
-            "–" if row.ratio is None else f"{row.ratio:.2f}", escape(row.aim), str(row.runs),
         )  # fmt: skip
     return table
 

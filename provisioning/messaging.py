@@ -7,19 +7,18 @@ ground truth is what a reader of the captured traffic is judged against.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lab.errors import Fault, LabError
+from lab import table
+from lab.errors import LabError
 from provisioning import roles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     from lab.plan import Plan, PlannedAccount
     from provisioning.channels import SocketLike
@@ -155,28 +154,15 @@ class System(Protocol):
 
 
 @cache
-def systems() -> Mapping[str, System]:
+def systems() -> dict[str, System]:
     """Return all messaging systems by the name of their role."""
-    table: dict[str, System] = {}
-    for module in pkgutil.iter_modules(roles.__path__):
-        if module.ispkg:
-            package = importlib.import_module(f"{roles.__name__}.{module.name}")
-            if hasattr(package, "MESSAGING"):
-                table[module.name] = package.MESSAGING
-    return table
+    return table.scan(roles, "MESSAGING")
 
 
 def find(name: str) -> System:
     """Return the messaging system of that name. Raises LabError, listing those there are."""
-    try:
-        return systems()[name]
-    except KeyError:
-        raise LabError(
-            f"looking for the messaging system {name!r}",
-            "messaging systems are: " + ", ".join(sorted(systems())),
-            fault=Fault.SPEC,
-            todo="correct the name",
-        ) from None
+    system: System = table.pick(systems(), "messaging system", name)
+    return system
 
 
 @contextmanager

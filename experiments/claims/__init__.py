@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from experiments import table
+from lab import table
 from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:

@@ -10,12 +10,10 @@ so that a further workload is one file.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from lab.errors import Fault, LabError
+from lab import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,16 +49,9 @@ class Workload(Protocol):
 
 def names() -> list[str]:
     """Return the names of all workloads."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return table.names(__path__)
 
 
 def get(name: str) -> Workload:
     """Return a workload by name. Raises LabError that lists what there is."""
-    if name not in names():
-        raise LabError(
-            f"finding the workload {name!r}",
-            f"there are: {', '.join(names())}",
-            fault=Fault.SPEC,
-            todo="name one of these in the experiment's steps",
-        )
-    return cast("Workload", importlib.import_module(f"{__name__}.{name}"))
+    return cast("Workload", table.load(__name__, names(), "workload", name))

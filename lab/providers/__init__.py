@@ -1,10 +1,11 @@
-"""The providers, found by name: every module of this package that exports PROVIDER."""
+"""The providers, found by name: every module of this package that exports PROVIDER.
+
+The imports are inside: the keeper of a lab imports this package, too, and must start quickly.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:
     from lab.providers.base import Provider
@@ -14,21 +15,14 @@ DEFAULT = "netns"
 
 def names() -> list[str]:
     """Return the names of all providers."""
-    import pkgutil  # noqa: PLC0415 - the keeper imports this package and must start quickly
+    from lab import table  # noqa: PLC0415 - see above
 
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    return table.names(__path__, besides=("base",))
 
 
 def get(name: str) -> Provider:
     """Return the provider of that name. Raises LabError that lists what there is."""
-    if name not in names():
-        raise LabError(
-            f"choosing the provider {name!r}",
-            f"there are: {', '.join(names())}",
-            fault=Fault.USER,
-            todo="name one of these with --provider",
-        )
-    import importlib  # noqa: PLC0415 - as above
+    from lab import table  # noqa: PLC0415 - see above
 
-    provider: Provider = importlib.import_module(f"{__name__}.{name}").PROVIDER
+    provider: Provider = table.load(__name__, names(), "provider", name).PROVIDER
     return provider

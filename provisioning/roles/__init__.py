@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.errors import Fault, LabError
+from lab import table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,18 +44,11 @@ class Role(Protocol):
 
 
 def names() -> list[str]:
-    """Return the names of all roles: the folders of this package. Loads none of them."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    """Return the names of all roles, the folders of this package; loads none of them."""
+    return table.names(__path__)
 
 
 def find(name: str) -> Role:
     """Return the role of that name. Raises LabError, listing the roles that there are."""
-    if name not in names():
-        raise LabError(
-            f"looking for the role {name!r}",
-            f"roles are: {', '.join(names())}",
-            fault=Fault.SPEC,
-            todo="correct the role's name in the spec",
-        )
-    role: Role = importlib.import_module(f"{__name__}.{name}").ROLE
+    role: Role = table.load(__name__, names(), "role", name).ROLE
     return role

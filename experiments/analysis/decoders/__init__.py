@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from experiments import table
+from lab import table
 
 if TYPE_CHECKING:
     from experiments.analysis.model import Decoded, Decoder, Stream

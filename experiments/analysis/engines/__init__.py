@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import cast
 
-from experiments import table
 from experiments.analysis.model import Engine  # noqa: TC001 (part of this module's interface)
+from lab import table
 
 
 def engines() -> dict[str, Engine]:
