@@ -23,12 +23,15 @@ from benchmarks.rows import Row
 from lab import lifecycle
 from lab.errors import Fault, LabError
 from lab.images import ensure_image
-from lab.plan import Plan, PlannedAdapter, PlannedHost, PlannedNetwork
+from lab.planning import make_plan
 from lab.providers.base import Image
+from lab.spec import star
 from provisioning.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from lab.plan import Plan
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIZES = (3, 30, 100)
@@ -53,16 +56,9 @@ def run(only: str | None, runs: int) -> list[Row]:
     return rows
 
 
-def star(hosts: int) -> Plan:
+def bare(hosts: int) -> Plan:
     """Return `hosts` bare hosts on one switch."""
-
-    def host(n: int) -> PlannedHost:
-        mac = f"02:00:00:00:{n // 256:02x}:{n % 256:02x}"
-        adapter = PlannedAdapter("eth0", mac, "wired", "", f"10.0.0.{n + 1}/24", "lan")
-        return PlannedHost(f"h{n}", "debian-base", "debian", 64, 256, 1, 64, None, (adapter,), ())
-
-    network = PlannedNetwork("lan", "10.0.0.0/24")
-    return Plan(f"bench{hosts}", "", (network,), tuple(host(n) for n in range(hosts)), (), ())
+    return make_plan(star(hosts, name=f"bench{hosts}", image="debian-base", disk=64))
 
 
 def images(wanted: set[str]) -> Mapping[str, Image]:
@@ -149,7 +145,7 @@ def _our_hosts(size: int) -> dict[str, float]:
     with _state() as root:
         since = time.monotonic()
         lab, _ = lifecycle.up(
-            star(size),
+            bare(size),
             images,
             root=root,
             note=lambda text: marks.update({text: time.monotonic() - since}),
@@ -195,9 +191,9 @@ def command(runs: int) -> list[Row]:
     """Time a command over an open SSH session, beside starting the same program here."""
     images({"debian-base"})
     with _state() as root:
-        lab, _ = lifecycle.up(star(1), images, root=root)
+        lab, _ = lifecycle.up(bare(1), images, root=root)
         with Sessions(lab) as sessions:
-            session = sessions["h0"]
+            session = sessions["h1"]
 
             def over_ssh() -> float:
                 return _timed(lambda: [session.run(["true"]) for _ in range(COMMANDS)])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lab.plan import (
@@ -144,53 +143,3 @@ def _macs(lab: str, adapters: Iterable[tuple[str, str]]) -> dict[tuple[str, str]
 def _mac(label: str, attempt: int) -> str:
     digest = hashlib.sha256(f"{label}#{attempt}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (MAC_PREFIX, *digest[:MAC_HASHED_BYTES]))
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRow:
-    """One adapter of a plan, in words: a line of `lab-up --dry-run`. "" is what there is none of.
-
-    wire -- "lan" for a network, "host/eth0" for the parent's adapter that is bridged to.
-    memory_mib is in MiB. A host without adapters has one row, with `adapter` empty.
-    """
-
-    host: str
-    on: str
-    adapter: str
-    address: str
-    wire: str
-    mac: str
-    ttl: int
-    image: str
-    memory_mib: int
-    cpus: int
-    roles: str
-    captured: bool
-
-
-def plan_rows(plan: Plan) -> list[PlanRow]:
-    """Return the plan as a table: hosts in order of creation, a row an adapter."""
-    captured = {(c.host, c.adapter) for c in plan.captures}
-    rows = []
-    for host in plan.hosts:
-        for adapter in host.adapters or (None,):
-            wire = adapter.network or "" if adapter else ""
-            if adapter and adapter.bridged:
-                wire = f"{host.on}/{adapter.bridged}"
-            rows.append(
-                PlanRow(
-                    host=host.name,
-                    on=host.on or "",
-                    adapter=adapter.name if adapter else "",
-                    address=(adapter.address or "") if adapter else "",
-                    wire=wire,
-                    mac=adapter.mac if adapter else "",
-                    ttl=host.ttl,
-                    image=host.image,
-                    memory_mib=host.memory_mib,
-                    cpus=host.cpus,
-                    roles=", ".join(role.name for role in host.roles),
-                    captured=adapter is not None and (host.name, adapter.name) in captured,
-                )
-            )
-    return rows

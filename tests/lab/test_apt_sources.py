@@ -30,14 +30,14 @@ def test_one_line_sources_are_narrowed() -> None:
     """Of sources.list the suite, its updates and security stay, with main and their options."""
     text = (
         "# deb http://commented.example/ bookworm main\n"
-        "deb http://mirror.example/debian bookworm main contrib\n"
+        "deb http://mirror.example/os bookworm main contrib\n"
         "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/security bookworm-security main\n"
-        "deb-src http://mirror.example/debian bookworm main\n"
+        "deb-src http://mirror.example/os bookworm main\n"
         "deb http://other.example/ cloud-bookworm main\n"
         "deb cdrom:[Debian]/ bookworm main\n"
     )
     assert one_line_entries(text, "bookworm") == (
-        "deb http://mirror.example/debian bookworm main\n"
+        "deb http://mirror.example/os bookworm main\n"
         "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/security bookworm-security main\n"
     )
 
@@ -45,7 +45,7 @@ def test_one_line_sources_are_narrowed() -> None:
 def test_deb822_sources_are_narrowed() -> None:
     """Of a .sources file fitting stanzas stay; comments, disabled and foreign ones go."""
     text = (
-        "# a comment\nTypes: deb deb-src\nURIs: http://mirror.example/debian\n"
+        "# a comment\nTypes: deb deb-src\nURIs: http://mirror.example/os\n"
         "Suites: bookworm bookworm-backports\nComponents: main contrib\nSigned-By:\n"
         " -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n"
         "\n"
@@ -54,14 +54,14 @@ def test_deb822_sources_are_narrowed() -> None:
         "Types: deb\nURIs: http://node.example/\nSuites: nodistro\nComponents: main\n"
     )
     assert deb822_entries(text, "bookworm") == (
-        "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm\nComponents: main\n"
+        "Types: deb\nURIs: http://mirror.example/os\nSuites: bookworm\nComponents: main\n"
         "Signed-By: -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n\n"
     )
 
 
 def test_a_machine_of_another_suite_leaves_the_default(tmp_path: Path) -> None:
     """Then no source of the machine is used, whatever its sources.list says."""
-    (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/os bookworm main\n")
     (tmp_path / "os-release").write_text(UBUNTU)
     assert machine_sources("bookworm", tmp_path, tmp_path / "os-release") == {}
     (tmp_path / "os-release").write_text(DEBIAN)

@@ -98,13 +98,13 @@ def test_progress_follows_what_mmdebstrap_says() -> None:
     progress = BuildProgress()
     said = [
         "I: running apt-get update...",
-        "Get:1 http://mirror.example/debian bookworm InRelease [151 kB]",
+        "Get:1 http://mirror.example/os bookworm InRelease [151 kB]",
         "I: downloading packages with apt...",
         "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
-        "Get:1 http://mirror.example/debian bookworm/main amd64 a 1 [1 kB]",
+        "Get:1 http://mirror.example/os bookworm/main amd64 a 1 [1 kB]",
         "I: installing remaining packages inside the chroot...",
         "0 upgraded, 4 newly installed, 0 to remove and 0 not upgraded.",
-        "Get:1 http://mirror.example/debian bookworm/main amd64 b 1 [1 kB]",
+        "Get:1 http://mirror.example/os bookworm/main amd64 b 1 [1 kB]",
         "Unpacking b (1) ...",
         "Setting up b (1) ...",
         "I: cleaning package lists and apt cache...",

@@ -14,7 +14,7 @@ from spec_strategies import SPECS, lab_data
 
 from lab import planning
 from lab.plan import Plan
-from lab.planning import creation_order, make_plan, plan_rows
+from lab.planning import creation_order, make_plan
 from lab.spec import LabSpec, SpecError, load_spec, star
 
 if TYPE_CHECKING:
@@ -148,14 +148,3 @@ def test_a_plan_keeps_no_hold_on_its_spec() -> None:
     parameters["port"].append(8)
     spec.hosts["h1"].roles["echo"]["more"] = True
     assert plan.host("h1").roles[0].parameters == {"port": [7]}
-
-
-def test_the_rows_of_a_plan() -> None:
-    """A row an adapter, in order of creation, with the wire in words."""
-    rows = plan_rows(make_plan(load_spec(PAPER)))
-    assert [(r.host, r.adapter, r.wire, r.address, r.captured) for r in rows] == [
-        ("host", "eth0", "lan", "192.168.1.30/24", True),
-        ("host", "wlan0", "", "", False),
-        ("guest", "eth0", "host/eth0", "192.168.1.10/24", True),
-        ("peer", "eth0", "lan", "192.168.1.20/24", True),
-    ]
