@@ -14,7 +14,7 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import OpenLab
+    from real_labs import OpenLab
 
 CLOSING = b"""\
 tcpdump: listening on eth0, link-type EN10MB (Ethernet), snapshot length 262144 bytes

@@ -11,7 +11,7 @@ from experiments.workloads import Stage, chat
 from lab.errors import LabError
 
 if TYPE_CHECKING:
-    from conftest import OpenLab
+    from real_labs import OpenLab
 
 
 @pytest.mark.lab

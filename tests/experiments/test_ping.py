@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from conftest import small_plan
 from hypothesis import given
 from hypothesis import strategies as st
+from real_labs import small_plan
 
 from experiments.workloads import ping
 

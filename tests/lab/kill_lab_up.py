@@ -19,7 +19,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 
-from conftest import images  # noqa: E402 - the path comes first
+from real_labs import images  # noqa: E402 - the path comes first
 
 from lab import lifecycle  # noqa: E402 - as above
 
@@ -27,7 +27,7 @@ PR_SET_CHILD_SUBREAPER = 36
 UP = (
     "import sys; sys.path[:0] = sys.argv[2:]\n"
     "from pathlib import Path\n"
-    "from conftest import images, small_plan\n"
+    "from real_labs import images, small_plan\n"
     "from lab import lifecycle\n"
     "print('go', flush=True)\n"
     "lifecycle.up(small_plan(), images, root=Path(sys.argv[1]))\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import images, small_plan
+from real_labs import images, small_plan
 
 from lab import lifecycle
 from lab.errors import LabError
@@ -24,7 +24,7 @@ from provisioning.sessions import Sessions
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import LabMaker, OpenLab
+    from real_labs import LabMaker, OpenLab
 
 pytestmark = pytest.mark.lab
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from conftest import small_plan
+from real_labs import small_plan
 
 from lab.plan import PlannedAdapter
 from lab.providers.netns.seccomp import lab_filter

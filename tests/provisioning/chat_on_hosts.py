@@ -24,7 +24,7 @@ class PaperLab(Protocol):
     plan: Plan
 
     def session(self, name: str) -> Session:
-        """Log in to a host."""
+        """Return the session of a host, which the lab keeps open for all."""
 
 
 class Chat:

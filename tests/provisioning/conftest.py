@@ -20,12 +20,9 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.fixture(scope="module")
-def chat(paper_lab: PaperLab) -> Iterator[Chat]:
-    """Provide the chat on guest and peer."""
-    made = Chat(paper_lab)
-    yield made
-    for session in made.sessions.values():
-        session.close()
+def chat(paper_lab: PaperLab) -> Chat:
+    """Provide the chat on guest and peer; the sessions are the lab's, which closes them."""
+    return Chat(paper_lab)
 
 
 @pytest.fixture
