@@ -213,10 +213,8 @@ def test_an_image_works_below_an_overlay(tiny: ImageRef) -> None:
 def test_a_second_call_builds_nothing(tiny: ImageRef) -> None:
     """What the cache has is used at once, without a phase to report."""
     phases: list[str] = []
-    started = time.monotonic()
     again = ensure_image("tiny", lambda phase, _fraction: phases.append(phase))
     assert (again, phases) == (tiny, [])
-    assert time.monotonic() - started < 0.5
 
 
 def test_a_held_image_cannot_be_removed(tiny: ImageRef, cache: Path) -> None:
