@@ -173,8 +173,8 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     note("making hosts and wires")
     maker = providers.get(provider)
     ledger = _create(maker, plan, have, spec, root)
-    lab = attach(plan.lab, root)
     try:
+        lab = attach(plan.lab, root)
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
