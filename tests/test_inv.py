@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from terminal import ctrl_c
 
 PROJECT = Path(__file__).parents[1]
 TASKS = """
@@ -239,30 +240,9 @@ def test_help_needs_no_packages(ready: Copy) -> None:
     assert "Usage: ./inv" in done.stdout
 
 
-def ctrl_c(copy: Copy, after: bytes) -> tuple[int, str]:
-    """Call ./inv on a terminal, press Ctrl-C once it has said `after`; return code and words."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(copy.folder / "inv", ["inv", "lab-up"], copy.environment())
-    said, pressed = b"", False
-    while True:
-        try:
-            more = os.read(terminal, 1000)
-        except OSError:  # a terminal's end of file, when the child has gone
-            break
-        if not more:
-            break
-        said += more
-        if after in said and not pressed:
-            os.write(terminal, b"\x03")  # the terminal sends SIGINT to all in the foreground
-            pressed = True
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
-
-
 def test_ctrl_c_at_the_question_installs_nothing(ready: Copy) -> None:
     """Ctrl-C is exit code 130, and told."""
-    code, said = ctrl_c(ready, b"[Y/n]")
+    code, said = ctrl_c([str(ready.folder / "inv"), "lab-up"], ready.environment(), "[Y/n]")
     assert code == 130
     assert said.rstrip().endswith("imlab: interrupted")
     assert ready.said_to_apt() == []
@@ -272,7 +252,9 @@ def test_ctrl_c_while_the_environment_is_made_leaves_none(tmp_path: Path) -> Non
     """One line, no traceback of what was interrupted, nothing half-made."""
     copy = make_copy(tmp_path)
     (copy.folder / "lab" / "system_packages.txt").write_text("")
-    code, said = ctrl_c(copy, b"making the virtual environment")
+    code, said = ctrl_c(
+        [str(copy.folder / "inv"), "lab-up"], copy.environment(), "making the virtual environment"
+    )
     assert code == 130
     assert said.rstrip().endswith("imlab: interrupted")
     assert "Traceback" not in said

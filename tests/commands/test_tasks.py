@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -246,33 +247,17 @@ def test_run_report_and_runs(state: Path, tmp_path: Path) -> None:
     assert {name: (folder / name).read_bytes() for name in derived} == before
 
 
-def ctrl_c(state: Path, after: str, *words: str) -> tuple[int, str]:
-    """Call a task on a terminal, press Ctrl-C once `after` is shown; return code and screen."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.environ |= {"IMLAB_STATE": str(state), "TERM": "xterm"}
-        os.execv(PROGRAM[0], [*PROGRAM, *words])
-    said, pressed = b"", False
-    while True:
-        try:
-            more = os.read(terminal, 1000)
-        except OSError:  # a terminal's end of file, when the child has gone
-            break
-        if not more:
-            break
-        said += more
-        if after.encode() in said and not pressed:
-            os.write(terminal, b"\x03")  # the terminal sends SIGINT to all in the foreground
-            pressed = True
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.decode()
+def interrupt(state: Path, after: str, *words: str) -> tuple[int, str]:
+    """Call a task on a terminal and press Ctrl-C once it has said `after`."""
+    environment = {**os.environ, "IMLAB_STATE": str(state), "TERM": "xterm"}
+    return ctrl_c([*PROGRAM, *words], environment, after)
 
 
 @pytest.mark.lab
 @pytest.mark.parametrize("step", ["reading", "making hosts", "waiting for SSH", "provisioning"])
 def test_ctrl_c_during_lab_up_leaves_nothing(tmp_path: Path, step: str) -> None:
     """Whenever it comes: one word, exit code 130, no lab; unless it came after the last step."""
-    code, said = ctrl_c(tmp_path, step, "lab-up")
+    code, said = interrupt(tmp_path, step, "lab-up")
     assert "Traceback" not in said
     left = [path.name for path in (tmp_path / "labs").glob("*") if path.name != ".lock"]
     if code:
@@ -285,7 +270,7 @@ def test_ctrl_c_during_lab_up_leaves_nothing(tmp_path: Path, step: str) -> None:
 @pytest.mark.parametrize("step", ["starting captures", "ping between", "visits"])
 def test_ctrl_c_during_a_run_leaves_nothing(tmp_path: Path, step: str) -> None:
     """Half a run is no evidence, and the lab that was made for it goes."""
-    code, said = ctrl_c(tmp_path, step, "run", "paper", "--out", str(tmp_path / "runs"))
+    code, said = interrupt(tmp_path, step, "run", "paper", "--out", str(tmp_path / "runs"))
     assert "Traceback" not in said
     assert code == 130
     assert said.rstrip().endswith("interrupted")
