@@ -290,8 +290,11 @@ def _view(name: str, value: object) -> RenderableType:
 def _show_outcome(outcome: Outcome, *, as_json: bool) -> None:
     from commands.show import verdict_table
 
-    total = sum(outcome.durations_s.values())
     data = {"folder": str(outcome.folder), "verdicts": outcome.verdicts}
-    show(lambda: verdict_table(outcome.verdicts, outcome.folder, total), data, as_json=as_json)
+    show(
+        lambda: verdict_table(outcome.verdicts, outcome.folder, outcome.durations_s),
+        data,
+        as_json=as_json,
+    )
     if not outcome.confirmed:
         sys.exit(1)

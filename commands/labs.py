@@ -106,7 +106,10 @@ def bring_up(
     browser: bool = False,
     note: Callable[..., None] = lambda *_: None,
 ) -> Raised:
-    """Put a lab up and provision it. Safe to repeat. Raises LabError."""
+    """Put a lab up and provision it. Safe to repeat. Raises LabError.
+
+    Interrupted, a lab that this call has made goes again; one that was there stays.
+    """
     from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
 
     warm = threading.Thread(target=importlib.import_module, args=("provisioning.sessions",))
@@ -124,9 +127,14 @@ def bring_up(
     lab, new = lifecycle.up(
         plan, images, provider=provider, spec=(str(path), text), note=note
     )  # fmt: skip
-    warm.join()
-    note("provisioning")
-    return Raised(lab, new, provision(lab))
+    try:
+        warm.join()
+        note("provisioning")
+        return Raised(lab, new, provision(lab))
+    except KeyboardInterrupt:
+        if new:
+            lifecycle.down(lab.name)
+        raise
 
 
 def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:

@@ -68,7 +68,11 @@ def run_experiment(
         before = {"lab_up": round(time.monotonic() - since, 4)}
         folder = _measure(experiment, raised.lab, options, before, note)
     finally:
-        if ours and not options.keep:
+        if (
+            ours
+            and not options.keep
+            and lifecycle.status(plan.lab).state is not lifecycle.State.ABSENT
+        ):
             note("taking the lab down")
             lifecycle.down(plan.lab)
     note("reading the captures and judging")

@@ -82,7 +82,9 @@ def status_table(labs: list[LabStatus]) -> Table | Text:
     return table
 
 
-def verdict_table(verdicts: list[dict[str, Any]], folder: Path, total_s: float) -> Group:
+def verdict_table(
+    verdicts: list[dict[str, Any]], folder: Path, durations_s: dict[str, float]
+) -> Group:
     """Return a run's verdicts and where the report is."""
     table = Table("verdict", "claim of the paper", "figure", "measured here")
     for row in verdicts:
@@ -92,7 +94,13 @@ def verdict_table(verdicts: list[dict[str, Any]], folder: Path, total_s: float) 
             escape(str(row["figure"])),
             escape(str(row["measured"])),
         )
-    report = Text(f"report  {folder / 'report.html'}\ntime    {total_s:.1f} s")
+    # The other durations are parts of these.
+    times = ", ".join(
+        f"{words} {durations_s[phase]:.1f} s"
+        for phase, words in (("lab_up", "lab up"), ("run", "run"))
+        if phase in durations_s
+    )
+    report = Text(f"report  {folder / 'report.html'}\ntime    {times}", overflow="ignore")
     return Group(table, report)
 
 

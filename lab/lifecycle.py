@@ -16,7 +16,7 @@ import contextlib
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -173,8 +173,8 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     note("making hosts and wires")
     maker = providers.get(provider)
     ledger = _create(maker, plan, have, spec, root)
-    lab = attach(plan.lab, root)
     try:
+        lab = attach(plan.lab, root)
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
@@ -279,10 +279,24 @@ def _refuse_other_plan(lab: Lab, plan: Plan) -> None:
     if lab.plan != plan:
         raise LabError(
             f"putting up the lab {plan.lab!r}",
-            "a lab of that name is up, made from another spec or an earlier version of this one",
+            f"a lab of that name is up, {_difference(lab.plan, plan)}",
             fault=Fault.USER,
             todo=f"`./inv lab-down --name {plan.lab}` first, or give this one another --name",
         )
+
+
+def _difference(there: Plan, wanted: Plan) -> str:
+    """Say in what way the plan of a lab that is up is not the wanted one."""
+
+    def without_images(plan: Plan) -> Plan:
+        return replace(plan, hosts=tuple(replace(host, image="") for host in plan.hosts))
+
+    def images(plan: Plan) -> str:
+        return ", ".join(sorted({host.image for host in plan.hosts}))
+
+    if without_images(there) == without_images(wanted):
+        return f"on images {images(there)}; wanted are {images(wanted)}"
+    return "made from another spec or an earlier version of this one"
 
 
 def _keys_to_json(keys: LabKeys) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from terminal import ctrl_c
 
 PROJECT = Path(__file__).parents[1]
 TASKS = """
@@ -30,6 +31,10 @@ def hello(_context):
 @task(name="lab-up")
 def lab_up(_context):
     print("up")
+
+@task
+def refuse(_context):
+    raise SystemExit(1)
 """
 PACKAGES = """# a comment
 run      one   imlab-test-one   what for
@@ -37,11 +42,13 @@ run      two   imlab-test-two   what for
 browser  three imlab-test-three what for
 bench    four  /nowhere/four    what for
 """
-TOOLS = "sh env sha256sum readlink dirname flock mv rm cat uname".split()  # noqa: SIM905 -- as words
+TOOLS = "sh env sha256sum readlink dirname flock mkdir mv rm cat uname".split()  # noqa: SIM905 -- as words
 EXACT = (
     "apt-get update && env DEBIAN_FRONTEND=noninteractive "
     "apt-get install --yes --no-install-recommends one two"
 )
+#: What apt-get gets without a terminal.
+INSTALL = "-o Dpkg::Use-Pty=0 install --yes --no-install-recommends"
 
 
 @dataclass
@@ -95,7 +102,10 @@ def make_copy(folder: Path) -> Copy:
     (tools / "python3").symlink_to(Path(sys.executable).resolve())
     project = folder / "project"
     (project / "lab").mkdir(parents=True)
-    shutil.copy(PROJECT / "inv", project)
+    (project / "commands").mkdir()
+    for name in ("inv", "commands/program.py", "lab/__init__.py", "lab/errors.py",
+                 "lab/version.py"):  # fmt: skip
+        shutil.copy(PROJECT / name, project / name)
     lock = (PROJECT / "requirements.lock").read_text()
     match = re.search(r"^invoke==.*(?:\n .*)+\n", lock, re.MULTILINE)
     assert match is not None
@@ -154,8 +164,11 @@ def test_without_a_task_they_are_listed(ready: Copy) -> None:
 
 
 def test_a_tasks_exit_code_is_passed_on(ready: Copy) -> None:
-    """Scripts can trust it."""
-    assert ready.call("nonesuch-task").returncode == 1
+    """Scripts can trust it, and a mistyped task is no answer: it is a wrong request."""
+    assert ready.call("refuse").returncode == 1
+    done = ready.call("lab-upp")
+    assert done.returncode == 2
+    assert "did you mean lab-up?" in done.stderr
 
 
 def test_packages_are_only_asked_for_by_tasks_that_need_them(ready: Copy) -> None:
@@ -177,14 +190,14 @@ def test_yes_and_ci_install_all_in_one_call(ready: Copy, how: tuple[str, str]) -
     """One apt-get install for everything, then the task; --yes does not reach invoke."""
     done = ready.call(*filter(None, ["lab-up", how[0]]), CI=how[1])
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
-    assert ready.said_to_apt() == ["update", "install --yes --no-install-recommends one two"]
+    assert ready.said_to_apt() == ["update", f"{INSTALL} one two"]
 
 
 def test_what_is_there_is_not_installed(ready: Copy) -> None:
     """A package counts as present when its command is on PATH."""
     ready.script("imlab-test-one", "true")
     assert ready.call("--yes", "lab-up").returncode == 0
-    assert ready.said_to_apt()[-1] == "install --yes --no-install-recommends two"
+    assert ready.said_to_apt()[-1] == f"{INSTALL} two"
 
 
 def test_an_install_that_fails_is_told(ready: Copy) -> None:
@@ -220,6 +233,34 @@ def test_the_question_is_asked_on_a_terminal(ready: Copy, answer: str, code: int
     assert len(ready.said_to_apt()) == (2 if code == 0 else 0)
 
 
+def test_help_needs_no_packages(ready: Copy) -> None:
+    """Who asks what a task does is not asked to install what it needs."""
+    done = ready.call("lab-up", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage: ./inv" in done.stdout
+
+
+def test_ctrl_c_at_the_question_installs_nothing(ready: Copy) -> None:
+    """Ctrl-C is exit code 130, and told."""
+    code, said = ctrl_c([str(ready.folder / "inv"), "lab-up"], ready.environment(), "[Y/n]")
+    assert code == 130
+    assert said.rstrip().endswith("imlab: interrupted")
+    assert ready.said_to_apt() == []
+
+
+def test_ctrl_c_while_the_environment_is_made_leaves_none(tmp_path: Path) -> None:
+    """One line, no traceback of what was interrupted, nothing half-made."""
+    copy = make_copy(tmp_path)
+    (copy.folder / "lab" / "system_packages.txt").write_text("")
+    code, said = ctrl_c(
+        [str(copy.folder / "inv"), "lab-up"], copy.environment(), "making the virtual environment"
+    )
+    assert code == 130
+    assert said.rstrip().endswith("imlab: interrupted")
+    assert "Traceback" not in said
+    assert not (copy.folder / ".venv").exists()
+
+
 def test_without_rights_the_line_for_an_administrator_is_printed(ready: Copy) -> None:
     """Not root and no sudo: exit code 3, even with --yes."""
     ready.script("id", "echo 1000")
@@ -240,7 +281,7 @@ def test_sudo_never_waits_for_a_password_without_a_terminal(ready: Copy) -> None
         "sudo -n",
         "update",
         "sudo -n",
-        "install --yes --no-install-recommends one two",
+        f"{INSTALL} one two",
     ]
 
 

@@ -7,6 +7,8 @@ import os
 import pty
 import re
 import select
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROJECT = Path(__file__).resolve().parents[2]
-INVOKE = [sys.executable, "-m", "invoke", "--search-root", str(PROJECT)]
+PROGRAM = [
+    sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
+]  # fmt: skip
 EVERY_TASK = {
     "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture", "lab-down",
     "lab-forward", "lab-run", "lab-shell", "lab-status", "lab-up", "report", "reproduce", "run",
@@ -41,7 +46,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def call(state: Path, *words: str, wait: float = 120) -> subprocess.CompletedProcess[str]:
     """Call a task; wait is in seconds."""
     return subprocess.run(
-        [*INVOKE, *words],
+        [*PROGRAM, *words],
         env={**os.environ, "IMLAB_STATE": str(state)},
         capture_output=True, text=True, check=False, timeout=wait,
         stdin=subprocess.DEVNULL,
@@ -145,7 +150,7 @@ def test_lab_capture_is_a_live_pcapng(state: Path, tmp_path: Path) -> None:
     file = tmp_path / "live.pcapng"
     with file.open("wb") as out:
         tap = subprocess.Popen(
-            [*INVOKE, "lab-capture", "guest"],
+            [*PROGRAM, "lab-capture", "guest"],
             env={**os.environ, "IMLAB_STATE": str(state)},
             stdout=out, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -167,7 +172,7 @@ def test_lab_capture_is_a_live_pcapng(state: Path, tmp_path: Path) -> None:
 def test_lab_forward_opens_the_guests_chat_here(state: Path) -> None:
     """A page of the guest's own server, fetched from this machine."""
     forward = subprocess.Popen(
-        [*INVOKE, "lab-forward", "guest:80"],
+        [*PROGRAM, "lab-forward", "guest:80"],
         env={**os.environ, "IMLAB_STATE": str(state)},
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -188,7 +193,7 @@ def test_lab_shell_is_a_shell_on_the_host(state: Path) -> None:
     """What is typed is done there, and the shell's exit code is ours."""
     near, far = pty.openpty()
     shell = subprocess.Popen(
-        [*INVOKE, "lab-shell", "guest"],
+        [*PROGRAM, "lab-shell", "guest"],
         env={**os.environ, "IMLAB_STATE": str(state), "TERM": "xterm"},
         stdin=far,
         stdout=far,
@@ -242,6 +247,91 @@ def test_run_report_and_runs(state: Path, tmp_path: Path) -> None:
     assert {name: (folder / name).read_bytes() for name in derived} == before
 
 
+def interrupt(state: Path, after: str, *words: str) -> tuple[int, str]:
+    """Call a task on a terminal and press Ctrl-C once it has said `after`."""
+    environment = {**os.environ, "IMLAB_STATE": str(state), "TERM": "xterm"}
+    return ctrl_c([*PROGRAM, *words], environment, after)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("step", ["reading", "making hosts", "waiting for SSH", "provisioning"])
+def test_ctrl_c_during_lab_up_leaves_nothing(tmp_path: Path, step: str) -> None:
+    """Whenever it comes: one word, exit code 130, no lab; unless it came after the last step."""
+    code, said = interrupt(tmp_path, step, "lab-up")
+    assert "Traceback" not in said
+    left = [path.name for path in (tmp_path / "labs").glob("*") if path.name != ".lock"]
+    if code:
+        assert (code, left) == (130, [])
+        assert said.rstrip().endswith("interrupted")
+    call(tmp_path, "lab-down", "--all")
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("step", ["starting captures", "ping between", "visits"])
+def test_ctrl_c_during_a_run_leaves_nothing(tmp_path: Path, step: str) -> None:
+    """Half a run is no evidence, and the lab that was made for it goes."""
+    code, said = interrupt(tmp_path, step, "run", "paper", "--out", str(tmp_path / "runs"))
+    assert "Traceback" not in said
+    assert code == 130
+    assert said.rstrip().endswith("interrupted")
+    assert [path.name for path in (tmp_path / "labs").glob("*")] == [".lock"]
+    assert list((tmp_path / "runs").glob("*")) == []
+
+
+def test_a_command_line_that_is_wrong_is_exit_code_2(tmp_path: Path) -> None:
+    """It is told in one screen, with what was probably meant."""
+    for words, said in (
+        (("lab-upp",), "did you mean lab-up"),
+        (("lab-up", "--nam", "x"), "did you mean --name"),
+        (("lab-run",), "'host'"),
+        (("--nosuch",), "there is no '--nosuch'"),
+    ):
+        done = call(tmp_path, *words)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+        assert "next:" in done.stderr
+
+
+def test_help_behind_a_task_is_its_help(tmp_path: Path) -> None:
+    """--help is never taken for a task's argument, but words behind -- are left alone."""
+    for words in (("spec-check", "--help"), ("lab-up", "--name", "x", "--help")):
+        done = call(tmp_path, *words)
+        assert done.returncode == 0
+        assert f"[--core-opts] {words[0]} " in done.stdout
+    done = call(tmp_path, "lab-run", "guest", "--", "ls", "--help")
+    assert done.returncode == 2
+    assert "choosing a lab" in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    """./inv --list | head shows no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [*PROGRAM, "--list"], stdout=write, stderr=subprocess.PIPE, check=False, timeout=60,
+        cwd=tmp_path,
+    )  # fmt: skip
+    os.close(write)
+    assert done.stderr == b""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="completes in bash")
+def test_bash_completes_from_the_printed_script(tmp_path: Path) -> None:
+    """The script asks the very program that is typed, wherever it lies."""
+    inv = tmp_path / "inv"
+    inv.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n')
+    inv.chmod(0o755)
+    typed = (
+        'source <("$1" --print-completion-script bash); '
+        'COMP_WORDS=("$1" lab-st); COMP_CWORD=1; _complete_inv "$1" lab-st "$1"; '
+        'echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", typed, "bash", str(inv)], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("lab-status\n", "")
+
+
 @pytest.mark.lab
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
@@ -251,7 +341,7 @@ def test_a_run_killed_at_any_moment_leaves_nothing_that_lab_down_does_not_remove
     """kill -9 of `run` on a lab of its own, at eight moments from start to end."""
     out, folder = tmp_path / "runs", tmp_path / "state"
     run = subprocess.Popen(
-        [*INVOKE, "run", "paper", "--json", "--out", str(out)],
+        [*PROGRAM, "run", "paper", "--json", "--out", str(out)],
         env={**os.environ, "IMLAB_STATE": str(folder)},
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip

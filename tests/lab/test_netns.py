@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,6 +151,9 @@ def test_up_with_another_plan_is_refused_and_down_needs_no_plan(labs: LabMaker) 
     lab = labs.up(small_plan())
     with pytest.raises(LabError, match="another spec"):
         lifecycle.up(small_plan(extra=1), images, root=labs.root)
+    other = tuple(replace(host, image="debian-lamp") for host in lab.plan.hosts)
+    with pytest.raises(LabError, match="on images debian-base; wanted are debian-lamp"):
+        lifecycle.up(replace(lab.plan, hosts=other), images, root=labs.root)
     assert lifecycle.down(lab.name, labs.root)
     assert not lifecycle.down(lab.name, labs.root)
 

@@ -55,8 +55,12 @@ class NamespaceProvider:
         """Hand a keeper the order, and wait until the lab is committed or refused."""
         keeper, channel = self._waiting or _start_keeper()
         self._waiting = None
-        with channel:
-            answer = _ask_keeper(channel, _request(order), keeper)
+        try:
+            with channel:
+                answer = _ask_keeper(channel, _request(order), keeper)
+        except BaseException:  # Ctrl-C: it may have committed the lab before we heard of it
+            self._take_back(keeper, order)
+            raise
         if answer.get("exists"):
             raise FileExistsError(order.plan.lab)
         if "failed" in answer:
@@ -69,6 +73,17 @@ class NamespaceProvider:
             )
         keeper.returncode = 0  # it lives on; Popen need not warn about it
         return Ledger.find(order.root, order.plan.lab)
+
+    def _take_back(self, keeper: subprocess.Popen[bytes], order: Order) -> None:
+        """Wait until the keeper, which sees us gone, has ended; or take down what it committed."""
+        end = time.monotonic() + ANSWER_DEADLINE
+        while keeper.poll() is None and time.monotonic() < end:
+            with contextlib.suppress(KeyError):
+                ledger = Ledger.find(order.root, order.plan.lab)
+                if ledger.read().get("keeper") == keeper.pid:
+                    self.destroy(ledger)
+                    return
+            time.sleep(0.002)
 
     def observe(self, ledger: Ledger) -> dict[str, str | None]:
         """Ask the supervisor; without one, every host is gone."""
