@@ -16,6 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -198,7 +200,8 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
-        maker.destroy(made, 10.0)
+        with uninterrupted():
+            maker.destroy(made, 10.0)
         raise
     return lab, True
 
@@ -265,6 +268,19 @@ def down(name: str, root: Path | None = None) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C wait until what the first one began is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _take_down(ledger: Ledger) -> None:
     record = ledger.read()
     _refuse_foreign(ledger, record, "taking down")
@@ -317,15 +333,19 @@ def working(
 
 def wait_for_ssh(lab: Lab, deadline: float = SSH_DEADLINE) -> None:
     """Probe until every host's sshd has sent its banner (RFC 4253, 4.2). Raises LabError."""
-    end = time.monotonic() + deadline
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end), lab.hosts):
+    end, given_up = time.monotonic() + deadline, threading.Event()
+    pool = ThreadPoolExecutor(max_workers=8)
+    try:
+        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end, given_up), lab.hosts):
             pass
+    finally:  # after Ctrl-C nobody waits for hosts that do not answer
+        given_up.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _wait_for_banner(lab: Lab, name: str, end: float) -> None:
+def _wait_for_banner(lab: Lab, name: str, end: float, given_up: threading.Event) -> None:
     dial, reason = lab.dial(name), "never tried"
-    while time.monotonic() < end:
+    while time.monotonic() < end and not given_up.is_set():
         try:
             with contextlib.closing(dial(22)) as connection:
                 connection.settimeout(max(0.01, end - time.monotonic()))
