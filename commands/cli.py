@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -24,6 +26,10 @@ R = TypeVar("R")
 #: test failed, a lab degraded). 130 is Ctrl-C, as in a shell.
 EXIT = {Fault.USER: 2, Fault.SPEC: 2, Fault.MACHINE: 3, Fault.GUEST: 4, Fault.US: 5}
 INTERRUPTED = 130
+#: A full disk, a folder of somebody else's, too many open files: nobody's bug.
+MACHINES_OWN = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE,
+}  # fmt: skip
 
 
 def guarded(task: Callable[P, R]) -> Callable[P, R]:
@@ -31,6 +37,9 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(task)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice stays
+                signal.signal(number, _end)
         try:
             return task(*args, **kwargs)
         except LabError as error:
@@ -42,8 +51,27 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             sys.stderr.close()  # the reader of a pipe has gone: nothing to say to nobody
             sys.exit(1)
+        except OSError as error:
+            if error.errno not in MACHINES_OWN:
+                raise
+            print(_of_the_machine(error), file=sys.stderr)  # noqa: T201 - as above
+            sys.exit(EXIT[Fault.MACHINE])
 
     return wrapper
+
+
+def _end(number: int, _: object) -> None:
+    """Leave by way of every `finally`, as after Ctrl-C: what was begun is cleaned up."""
+    sys.exit(128 + number)
+
+
+def _of_the_machine(error: OSError) -> LabError:
+    return LabError(
+        f"using {error.filename}" if error.filename else "asking the system",
+        error.strerror or str(error),
+        fault=Fault.MACHINE,
+        todo="see whether that is there, writable and has space; `ulimit -n` for open files",
+    )
 
 
 def console(*, stderr: bool = False) -> Console:

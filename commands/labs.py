@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SPECS = Path(__file__).resolve().parent.parent / "vm_specs"
 DEFAULT_SPEC = "paper"
+WORK_PATIENCE = 60.0  # seconds to wait for another lab-up or run; the paper's takes 15
 COMMAND_DEADLINE = 3600.0  # seconds; Ctrl-C ends it before
 
 
@@ -98,17 +99,19 @@ def spec_faults(spec: str) -> list[str]:
     return [str(fault) for fault in faults]
 
 
-def bring_up(
+def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about it by keyword
     path: Path,
     *,
     name: str | None = None,
     provider: str = "netns",
     browser: bool = False,
     note: Callable[..., None] = lambda *_: None,
+    held: contextlib.ExitStack | None = None,
 ) -> Raised:
     """Put a lab up and provision it. Safe to repeat. Raises LabError.
 
     Interrupted, a lab that this call has made goes again; one that was there stays.
+    held -- gets the claim on the lab's hosts, for who goes on working on them.
     """
     from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
 
@@ -129,11 +132,15 @@ def bring_up(
     )  # fmt: skip
     try:
         warm.join()
-        note("provisioning")
-        return Raised(lab, new, provision(lab))
+        with contextlib.ExitStack() as alone:
+            claim = lifecycle.working(lab, patience=WORK_PATIENCE, note=note)
+            (alone if held is None else held).enter_context(claim)
+            note("provisioning")
+            return Raised(lab, new, provision(lab))
     except KeyboardInterrupt:
         if new:
-            lifecycle.down(lab.name)
+            with lifecycle.uninterrupted():
+                lifecycle.down(lab.name)
         raise
 
 
@@ -142,7 +149,7 @@ def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:
     from provisioning.provision import provision as apply  # noqa: PLC0415 - loads paramiko
     from provisioning.sessions import Sessions  # noqa: PLC0415 - as above
 
-    with Sessions(lab) as sessions:
+    with Sessions(lab, [host.name for host in lab.plan.hosts if host.roles]) as sessions:
         changes = apply(lab.plan, sessions)
     lifecycle.mark_ready(lab)
     return changes
@@ -217,8 +224,23 @@ def take_down(name: str | None, *, every: bool) -> list[str]:
             fault=Fault.USER,
             todo="nothing is to be done if it is not there",
         )
-    chosen = [name] if name else there
-    return [each for each in chosen if lifecycle.down(each)]
+    gone, refused = [], []
+    for each in [name] if name else there:
+        try:
+            if lifecycle.down(each):
+                gone.append(each)
+        except LabError as error:  # the others go all the same
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise LabError(
+            "taking down " + ", ".join(error.doing.rpartition(" ")[2] for error in refused),
+            "\n".join(f"{error.doing}: {error.saw}" for error in refused),
+            fault=refused[0].fault,
+            todo=refused[0].todo,
+        )
+    return gone
 
 
 def run_command(lab: lifecycle.Lab, host: str, argv: list[str], *, as_json: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ def run_experiment(
 ) -> Outcome:
     """Run an experiment on the lab that is up, or on one of its own that goes again afterwards.
 
-    Raises LabError. Whatever happens, a lab that was made for this is taken down.
+    Raises LabError. Whatever happens, a lab that was made for this is taken down; one that
+    somebody else made meanwhile, or works on, is not.
     """
     experiment = definition.load(name)
     path = labs.spec_path(experiment.spec)
@@ -57,24 +59,23 @@ def run_experiment(
     definition.check(experiment, plan)
     ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
     since = time.monotonic()
-    try:
-        raised = labs.bring_up(
-            path,
-            name=options.name,
-            provider=options.provider,
-            browser=options.browser,
-            note=note,
-        )
-        before = {"lab_up": round(time.monotonic() - since, 4)}
-        folder = _measure(experiment, raised.lab, options, before, note)
-    finally:
-        if (
-            ours
-            and not options.keep
-            and lifecycle.status(plan.lab).state is not lifecycle.State.ABSENT
-        ):
-            note("taking the lab down")
-            lifecycle.down(plan.lab)
+    with contextlib.ExitStack() as held:
+        try:
+            raised = labs.bring_up(
+                path,
+                name=options.name,
+                provider=options.provider,
+                browser=options.browser,
+                note=note,
+                held=held,
+            )
+            before = {"lab_up": round(time.monotonic() - since, 4)}
+            folder = _measure(experiment, raised.lab, options, before, note)
+        finally:
+            if ours and not options.keep and lifecycle.made_here(plan.lab):
+                note("taking the lab down")
+                with lifecycle.uninterrupted():
+                    lifecycle.down(plan.lab)
     note("reading the captures and judging")
     return judge(folder.path)
 

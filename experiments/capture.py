@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # $1 is the adapter. A background job of a shell ignores SIGINT (POSIX sh, 2.11), hence TERM.
 _SCRIPT = (
     'tcpdump -i "$1" -s 262144 -B 4096 -U --immediate-mode -Z root -w - & '
-    "p=$!; read -r _; kill -TERM $p; wait $p"
+    "p=$!; read -r _; kill -TERM $p; kill -CONT $p; wait $p"
 )
 READY_DEADLINE = 10.0  # seconds until tcpdump says that it listens
 QUIET_S = 0.05  # no packet for this long after the workload: the last one has been written
@@ -76,6 +76,8 @@ class Tap:
         self._converter = Converter(origin)
         self._stream: Stream = session.stream(["/bin/sh", "-c", _SCRIPT, "sh", adapter])
         self._said = bytearray()
+        self._stopping = self._ended_early = False
+        self._broken: Exception | None = None
         self._listening = threading.Event()
         self._last = time.monotonic()
         self._threads = [
@@ -111,14 +113,30 @@ class Tap:
             time.sleep(QUIET_S / 5)
 
     def stop(self) -> Counts:
-        """End the capture and return its counts."""
-        self._stream.close_stdin()
-        with contextlib.suppress(LabError):  # counts that are missing speak for themselves
+        """End the capture and return its counts; of one that is not whole, dropped is None.
+
+        Raises LabError when its packets could not be kept.
+        """
+        self._stopping = True
+        with contextlib.suppress(LabError, OSError):  # counts that are missing speak for themselves
+            self._stream.close_stdin()
             self._stream.wait(END_DEADLINE)
         for thread in self._threads:
             thread.join(END_DEADLINE)
         counts = parse_counts(bytes(self._said))
-        self._sink(self._converter.finish(received=counts.received, dropped=counts.dropped))
+        if self._ended_early or self._broken or counts.written != self.packets:
+            counts = Counts(counts.written, counts.received, None)
+        try:
+            self._sink(self._converter.finish(received=counts.received, dropped=counts.dropped))
+        except (OSError, ValueError) as error:
+            self._broken = self._broken or error
+        if isinstance(self._broken, OSError):
+            raise LabError(
+                f"keeping the packets of {self.host}/{self.adapter}",
+                str(self._broken),
+                fault=Fault.MACHINE,
+                todo="see whether the disk is full, then run again",
+            ) from self._broken
         return counts
 
     @property
@@ -127,15 +145,20 @@ class Tap:
         return self._threads[0].is_alive()
 
     def _read(self) -> None:
+        """Take packets until the end, also when they cannot be kept: else the host would wait."""
         while chunk := self._stream.stdout.read1(65536):
             self._last = time.monotonic()
-            block = self._converter.feed(chunk)
-            if block:
-                self._sink(block)
+            try:
+                block = b"" if self._broken else self._converter.feed(chunk)
+                if block:
+                    self._sink(block)
+            except (OSError, ValueError) as error:
+                self._broken = error
 
     def _listen(self) -> None:
         while chunk := self._stream.stderr.read1(4096):
             self._said += chunk
+            self._ended_early |= not self._stopping and b" captured" in self._said
             if b"listening on" in self._said:
                 self._listening.set()
         self._listening.set()
@@ -167,19 +190,31 @@ class Captures:
             for tap in [running[0] for running in self._running]:
                 tap.wait_ready()
         except BaseException:
-            self._stop()
+            with contextlib.suppress(LabError):  # the first error is what is told
+                self._stop()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for tap in [running[0] for running in self._running]:
-            tap.wait_quiet()
-        self._stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            for tap in [running[0] for running in self._running]:
+                tap.wait_quiet()
+        try:
+            self._stop()
+        except LabError:
+            if kind is None:  # else what went wrong first is what is told
+                raise
 
     def _stop(self) -> None:
+        """End all, also those after one that cannot be ended, and then say which that was."""
+        failed: LabError | None = None
         with self._files:
             for tap, name, started in self._running:
-                counts = tap.stop()
+                try:
+                    counts = tap.stop()
+                except LabError as error:
+                    failed = failed or error
+                    continue
                 self.rows.append(
                     {
                         "host": tap.host,
@@ -192,6 +227,8 @@ class Captures:
                         "link_type": tap.link_type,
                     }
                 )
+        if failed:
+            raise failed
 
 
 @contextlib.contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
+import os
 import platform
 import shutil
 import time
@@ -51,13 +53,17 @@ def run(
     experiment, plan = request.experiment, request.lab.plan
     check(experiment, plan)
     folder = RunFolder.create(experiment.name, request.out)
-    request.lab.ledger.expect(folder.path)  # killed, it goes when the lab goes
+    claim = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(claim, fcntl.LOCK_EX)  # as long as we live it is ours to remove
+        request.lab.ledger.expect(folder.path)  # killed, it goes when the lab goes
         sealed = _run(request, sessions, folder, note)
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    request.lab.ledger.finished(folder.path)
+    finally:
+        request.lab.ledger.finished(folder.path)
+        os.close(claim)
     return sealed
 
 

@@ -1,9 +1,13 @@
 """What a lab owns on this machine, written before it is made and kept until it is gone.
 
 One folder a lab, `<state>/labs/<name>/`, 0700, with `ledger.json` (0600: it holds the lab's
-private key) and `lock`. Whoever keeps a lab alive holds the lock, so 'the lock is free' means
-'nobody is left'. The ledger needs no spec to be read and outlives terminals and crashes. Only
-the standard library: keeper processes import this.
+private key), `lock` and `work`. Whoever keeps a lab alive holds the lock, so 'the lock is free'
+means 'nobody is left'; whoever works on its hosts holds `work`. The ledger needs no spec to be
+read and outlives terminals and crashes. Only the standard library: keeper processes import this.
+
+A folder appears and disappears by one rename, under the lock over all labs, so that nobody sees
+half of one. Names are used again; the record's random `id` is what tells this lab from the next
+of its name, and nothing is changed or removed unless it still is the one that was looked at.
 """
 
 from __future__ import annotations
@@ -12,17 +16,21 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import Fault, LabError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMAT = 1
-LEDGER, LOCK = "ledger.json", "lock"
+LEDGER, LOCK, WORK = "ledger.json", "lock", "work"
+_NEW, _GONE = ".new-", ".gone-"
 
 
 def state_root() -> Path:
@@ -31,15 +39,29 @@ def state_root() -> Path:
         return Path(chosen).absolute()
     if os.geteuid() == 0:
         return Path("/var/lib/imlab")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "imlab"
+    base = os.environ.get("XDG_STATE_HOME", "")
+    if base.startswith("/"):  # the XDG specification: a relative path is to be ignored
+        return Path(base) / "imlab"
+    try:
+        return Path.home() / ".local" / "state" / "imlab"
+    except RuntimeError:
+        raise LabError(
+            "finding where labs are recorded",
+            "this user has no home folder",
+            fault=Fault.MACHINE,
+            todo="set IMLAB_STATE to a folder of your own",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One lab's record. `create` to begin a lab, `find` and `all_labs` to look at what there is."""
+    """One lab's record. `create` to begin a lab, `find` and `all_labs` to look at what there is.
+
+    lab_id -- the record's id when it was looked up; "" for a record that cannot be read.
+    """
 
     folder: Path
+    lab_id: str = ""
 
     @classmethod
     def create(cls, root: Path, name: str, record: dict[str, Any]) -> tuple[Ledger, int]:
@@ -47,39 +69,64 @@ class Ledger:
 
         The lock lasts as long as some process has the returned descriptor. What a crash left of
         an *uncommitted* lab of that name is swept first.
-        Raises FileExistsError when the lab is there already (alive or not).
+        Raises FileExistsError when the lab is there already (alive or not); OSError, and then
+        nothing is left.
         """
         labs = root / "labs"
         labs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = cls(labs / name)
+        ledger = cls(labs / name, secrets.token_hex(8))
+        draft = labs / f"{_NEW}{name}"
         with _exclusive(labs):
-            if ledger.folder.exists():
-                if ledger.alive() or ledger.read().get("state") != "creating":
+            _sweep(labs)
+            if os.path.lexists(ledger.folder):
+                there = cls.look(ledger.folder)
+                if there is None or there.alive() or there.read()["state"] != "creating":
                     raise FileExistsError(name)
-                shutil.rmtree(ledger.folder)
-            ledger.folder.mkdir(mode=0o700)
-            lock = os.open(ledger.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            stamp = {"format": FORMAT, "name": name, "state": "creating", "created": time.time()}
-            ledger._write({**record, **stamp})
+                _set_aside(there.folder)
+            try:
+                draft.mkdir(mode=0o700)
+                lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.close(os.open(draft / WORK, os.O_RDWR | os.O_CREAT, 0o600))
+                stamp = {"format": FORMAT, "name": name, "id": ledger.lab_id, "state": "creating"}
+                _write(draft, {**record, **stamp, "created": time.time()})
+                draft.rename(ledger.folder)
+            except OSError:
+                shutil.rmtree(draft, ignore_errors=True)
+                raise
         return ledger, lock
+
+    @classmethod
+    def look(cls, folder: Path) -> Ledger | None:
+        """Return the lab in a folder, None when what is there is no lab."""
+        if not (folder / LOCK).is_file():
+            return None
+        return cls(folder, str(_read(folder).get("id", "")))
 
     @classmethod
     def find(cls, root: Path, name: str) -> Ledger:
         """Return the lab of that name. Raises KeyError when there is none."""
-        ledger = cls(root / "labs" / name)
-        if not ledger.folder.is_dir():
+        ledger = None if name.startswith(".") or "/" in name else cls.look(root / "labs" / name)
+        if ledger is None:
             raise KeyError(name)
         return ledger
 
     @classmethod
     def all_labs(cls, root: Path) -> list[Ledger]:
-        """Return every lab on record, by name."""
+        """Return every lab on record, by name. Raises LabError if they cannot be listed."""
         try:
-            folders = sorted(path for path in (root / "labs").iterdir() if path.is_dir())
+            names = sorted(path.name for path in (root / "labs").iterdir())
         except FileNotFoundError:
             return []
-        return [cls(folder) for folder in folders]
+        except OSError as error:
+            raise LabError(
+                "looking for labs",
+                str(error),
+                fault=Fault.MACHINE,
+                todo="set IMLAB_STATE to a folder of your own",
+            ) from error
+        found = [cls.look(root / "labs" / name) for name in names if not name.startswith(".")]
+        return [ledger for ledger in found if ledger]
 
     @property
     def name(self) -> str:
@@ -87,27 +134,32 @@ class Ledger:
         return self.folder.name
 
     def read(self) -> dict[str, Any]:
-        """Return the record; of a lab that died before it had one, just its state."""
-        try:
-            record: dict[str, Any] = json.loads((self.folder / LEDGER).read_text())
-        except (FileNotFoundError, ValueError):
-            return {"state": "creating", "name": self.name}
-        return record
+        """Return the record; of a lab whose record is missing or damaged, just its state."""
+        return {"state": "creating", "name": self.name, **_read(self.folder)}
+
+    def current(self) -> bool:
+        """Tell whether the folder still is of this lab, and not gone or of a later one."""
+        return (self.folder / LOCK).exists() and _read(self.folder).get("id", "") == self.lab_id
 
     def update(self, **changes: object) -> None:
-        """Change fields of the record, in one atomic step."""
-        self._write({**self.read(), **changes})
+        """Change fields of the record, in one atomic step. Raises LabError if the lab has gone."""
+        with self._changing():
+            _write(self.folder, {**self.read(), **changes})
 
     def expect(self, path: Path) -> None:
-        """Note a file or folder that goes with the lab if it is never finished (`finished`)."""
-        with _exclusive(self.folder.parent):
-            self.update(unfinished=[*self.read().get("unfinished", []), str(path)])
+        """Note a folder that goes with the lab if it is never finished.
+
+        Whoever writes into it holds a flock on it meanwhile, and calls `finished` at the end.
+        """
+        with self._changing():
+            noted = [*self.read().get("unfinished", []), str(path)]
+            _write(self.folder, {**self.read(), "unfinished": noted})
 
     def finished(self, path: Path) -> None:
-        """Take back `expect`: the path stays."""
-        with _exclusive(self.folder.parent):
+        """Take back `expect`: the path stays. A lab that has gone meanwhile expects nothing."""
+        with contextlib.suppress(LabError), self._changing():
             rest = [there for there in self.read().get("unfinished", []) if there != str(path)]
-            self.update(unfinished=rest)
+            _write(self.folder, {**self.read(), "unfinished": rest})
 
     def alive(self) -> bool:
         """Tell whether somebody keeps this lab: its lock is held."""
@@ -123,21 +175,126 @@ class Ledger:
             os.close(descriptor)
         return False
 
-    def remove(self) -> None:
-        """Forget the lab: remove its folder. What it owned must be gone by then."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def begin_work(self) -> int | None:
+        """Return a descriptor that keeps others from working on the lab's hosts until closed.
 
-    def _write(self, record: dict[str, Any]) -> None:
-        draft = self.folder / f".{LEDGER}.{os.getpid()}"
+        None while somebody else has it. Raises LabError if the lab has gone.
+        """
+        try:
+            descriptor = os.open(self.folder / WORK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise self._gone() from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        if not self.current():
+            os.close(descriptor)
+            raise self._gone()
+        return descriptor
+
+    def remove(self) -> None:
+        """Forget the lab: remove its folder, and what was begun with it and never finished.
+
+        What it owned must be gone by then. Safe to repeat; a later lab of that name stays.
+        Raises LabError when the folder cannot be removed.
+        """
+        unfinished: list[str] = []
+        try:
+            with _exclusive(self.folder.parent):
+                if self.current():
+                    unfinished = self.read().get("unfinished", [])
+                    _set_aside(self.folder)
+                _sweep(self.folder.parent)
+        except FileNotFoundError:
+            return  # somebody removed all of the state
+        except OSError as error:
+            raise LabError(
+                f"removing the record of the lab {self.name!r}",
+                str(error),
+                fault=Fault.MACHINE,
+                todo=f"remove {self.folder} when it can be written to again",
+            ) from error
+        for path in unfinished:
+            _remove_unless_in_use(Path(path))
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            with _exclusive(self.folder.parent):
+                if not self.current():
+                    raise self._gone()
+                yield
+        except FileNotFoundError:
+            raise self._gone() from None
+        except OSError as error:
+            raise LabError(
+                f"writing the record of the lab {self.name!r}",
+                str(error),
+                fault=Fault.MACHINE,
+                todo=f"see whether {self.folder} can be written to and has space",
+            ) from error
+
+    def _gone(self) -> LabError:
+        return LabError(
+            f"working with the lab {self.name!r}",
+            "it was taken down meanwhile",
+            fault=Fault.USER,
+            todo="put it up again with `./inv lab-up`",
+        )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return a record, {} for one that is missing or damaged."""
+    try:
+        record = json.loads((folder / LEDGER).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    sound = isinstance(record, dict) and isinstance(record.get("format"), int)
+    return record if sound else {}
+
+
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    draft = folder / f".{LEDGER}.{os.getpid()}"
+    try:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "w") as stream:  # noqa: PTH123 - a descriptor has no path
             json.dump(record, stream)
-        draft.replace(self.folder / LEDGER)
+        draft.replace(folder / LEDGER)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _set_aside(folder: Path) -> None:
+    folder.rename(folder.with_name(f"{_GONE}{folder.name}-{secrets.token_hex(4)}"))
+
+
+def _sweep(labs: Path) -> None:
+    """Remove what was set aside, and drafts of processes that were killed; the lock is ours."""
+    for path in labs.iterdir():
+        if path.name.startswith((_NEW, _GONE)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_unless_in_use(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        pass  # its writer lives, and ends it as it likes
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def _exclusive(labs: Path) -> Iterator[None]:
-    """Hold the lock over all labs, for the moment in which one is begun or swept."""
+    """Hold the lock over all labs, for the moment in which one is begun, changed or removed."""
     descriptor = os.open(labs / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -8,12 +8,16 @@ The states are read off the world each time (ledger, lock, supervisor), never re
     ready     -- provisioned as well
     degraded  -- some of its hosts have died
     lost      -- all of it has gone but its record (the machine restarted, the keeper was killed)
+    foreign   -- its record is of a later version of imlab, and nothing is done about it
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
+import secrets
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,16 +28,17 @@ from lab import providers
 from lab.bootstrap import KeyPair, LabKeys, host_files, make_keys
 from lab.errors import Fault, LabError
 from lab.hosts import Dial, Host
-from lab.ledger import Ledger, state_root
+from lab.ledger import FORMAT, Ledger, state_root
 from lab.plan import Plan
 from lab.providers.base import Image, Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 SSH_DEADLINE = 20.0  # seconds; a namespace host answers in 0.02, a busy machine may need more
 PROBE_INTERVAL = 0.002
+_THIS_PROCESS = secrets.token_hex(8)
 
 
 class State(Enum):
@@ -45,6 +50,7 @@ class State(Enum):
     READY = "ready"
     DEGRADED = "degraded"
     LOST = "lost"
+    FOREIGN = "foreign"
 
 
 #: state -> what `up` does in it; "refuse" carries what to tell the user in WHY_NOT.
@@ -55,10 +61,15 @@ UP = {
     State.READY: "keep",
     State.DEGRADED: "refuse",
     State.LOST: "recreate",
+    State.FOREIGN: "refuse",
 }
 WHY_NOT = {
     State.CREATING: ("another lab-up is making it", "wait for that one, or end it"),
     State.DEGRADED: ("some of its hosts have died", "run `./inv lab-down`, then lab-up again"),
+    State.FOREIGN: (
+        "its record is of a later version of imlab",
+        "use that version, or choose another name with --name",
+    ),
 }
 
 
@@ -106,10 +117,15 @@ class Lab:
 
 def status(name: str, root: Path | None = None) -> LabStatus:
     """Look at one lab; its state is `absent` when there is none."""
+    return _find(name, root or state_root())[1]
+
+
+def _find(name: str, root: Path) -> tuple[Ledger | None, LabStatus]:
     try:
-        return _status(Ledger.find(root or state_root(), name))
+        ledger = Ledger.find(root, name)
     except KeyError:
-        return LabStatus(name, State.ABSENT, "", {}, None, None)
+        return None, LabStatus(name, State.ABSENT, "", {}, None, None)
+    return ledger, _status(ledger)
 
 
 def all_status(root: Path | None = None) -> list[LabStatus]:
@@ -121,7 +137,9 @@ def _status(ledger: Ledger) -> LabStatus:
     record = ledger.read()
     provider = record.get("provider", providers.DEFAULT)
     recorded, hosts = record["state"], {}
-    if recorded == "creating":
+    if _is_foreign(record):
+        state = State.FOREIGN
+    elif recorded == "creating":
         state = State.CREATING if ledger.alive() else State.LOST
     else:
         hosts = providers.get(provider).observe(ledger)
@@ -132,6 +150,10 @@ def _status(ledger: Ledger) -> LabStatus:
     return LabStatus(
         ledger.name, state, provider, hosts, record.get("created"), record.get("spec_path")
     )
+
+
+def _is_foreign(record: dict[str, Any]) -> bool:
+    return int(record.get("format", FORMAT)) > FORMAT
 
 
 def prepare(name: str, provider: str = providers.DEFAULT) -> None:
@@ -158,7 +180,7 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     Safe to repeat. Raises LabError, and then nothing is left of a lab that was being made.
     """
     root = root or state_root()
-    found = status(plan.lab, root)
+    ledger, found = _find(plan.lab, root)
     verb = UP[found.state]
     if verb == "refuse":
         saw, todo = WHY_NOT[found.state]
@@ -167,18 +189,19 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
         lab = attach(plan.lab, root)
         _refuse_other_plan(lab, plan)
         return lab, False
-    if verb == "recreate":
-        down(plan.lab, root)
+    if verb == "recreate" and ledger:
+        _take_down(ledger)  # that one: meanwhile somebody else may have made the next
     have = images({host.image for host in plan.hosts})
     note("making hosts and wires")
     maker = providers.get(provider)
-    ledger = _create(maker, plan, have, spec, root)
+    made = _create(maker, plan, have, spec, root)
     try:
-        lab = attach(plan.lab, root)
+        lab = _attached(made)
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
-        maker.destroy(ledger, 10.0)
+        with uninterrupted():
+            maker.destroy(made, 10.0)
         raise
     return lab, True
 
@@ -197,6 +220,7 @@ def _create(
         "spec_path": spec[0],
         "spec_text": spec[1],
         "images": {name: image.key for name, image in images.items()},
+        "maker": _THIS_PROCESS,
         "keys": _keys_to_json(keys),
     }
     files = {host.name: host_files(plan, host.name, keys) for host in plan.hosts}
@@ -212,9 +236,7 @@ def _create(
 def attach(name: str, root: Path | None = None) -> Lab:
     """Return a lab that is up, from its ledger alone. Raises LabError when there is none."""
     try:
-        ledger = Ledger.find(root or state_root(), name)
-        record = ledger.read()
-        plan = Plan.from_json(record["plan"])
+        return _attached(Ledger.find(root or state_root(), name))
     except KeyError:
         there = ", ".join(s.name for s in all_status(root)) or "none"
         raise LabError(
@@ -223,6 +245,13 @@ def attach(name: str, root: Path | None = None) -> Lab:
             fault=Fault.USER,
             todo="put it up with `./inv lab-up`, or name another with --name",
         ) from None
+
+
+def _attached(ledger: Ledger) -> Lab:
+    """Raise KeyError for a record without a lab in it."""
+    record = ledger.read()
+    _refuse_foreign(ledger, record, "using")
+    plan = Plan.from_json(record["plan"])
     hosts = {
         host: Host(host, "root", key["public"]) for host, key in record["keys"]["hosts"].items()
     }
@@ -235,29 +264,88 @@ def down(name: str, root: Path | None = None) -> bool:
         ledger = Ledger.find(root or state_root(), name)
     except KeyError:
         return False
-    record = ledger.read()
-    providers.get(record.get("provider", providers.DEFAULT)).destroy(ledger, 10.0)
-    for path in record.get("unfinished", []):  # what a killed run had begun to write
-        shutil.rmtree(path, ignore_errors=True)
+    _take_down(ledger)
     return True
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C wait until what the first one began is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _take_down(ledger: Ledger) -> None:
+    record = ledger.read()
+    _refuse_foreign(ledger, record, "taking down")
+    providers.get(record.get("provider", providers.DEFAULT)).destroy(ledger, 10.0)
+
+
+def _refuse_foreign(ledger: Ledger, record: dict[str, Any], doing: str) -> None:
+    if _is_foreign(record):
+        saw, todo = WHY_NOT[State.FOREIGN]
+        raise LabError(f"{doing} the lab {ledger.name!r}", saw, fault=Fault.USER, todo=todo)
+
+
+def made_here(name: str, root: Path | None = None) -> bool:
+    """Tell whether the lab of that name was made by this very process."""
+    try:
+        return Ledger.find(root or state_root(), name).read().get("maker") == _THIS_PROCESS
+    except KeyError:
+        return False
+
+
 def mark_ready(lab: Lab) -> None:
-    """Record that the lab is provisioned."""
+    """Record that the lab is provisioned. Raises LabError if it has gone meanwhile."""
     lab.ledger.update(state=State.READY.value)
+
+
+@contextlib.contextmanager
+def working(
+    lab: Lab, *, patience: float, note: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
+    """Have the lab's hosts to oneself: what two do at once would be seen in either's evidence.
+
+    patience -- seconds to wait for whoever has them now. Raises LabError.
+    """
+    end = time.monotonic() + patience
+    while (claim := lab.ledger.begin_work()) is None:
+        if time.monotonic() >= end:
+            raise LabError(
+                f"working on the lab {lab.name!r}",
+                "another lab-up or run works on its hosts",
+                fault=Fault.USER,
+                todo="wait for that one, or have a lab of your own with another --name",
+            )
+        note("waiting for another lab-up or run on this lab")
+        time.sleep(PROBE_INTERVAL * 10)
+    try:
+        yield
+    finally:
+        os.close(claim)
 
 
 def wait_for_ssh(lab: Lab, deadline: float = SSH_DEADLINE) -> None:
     """Probe until every host's sshd has sent its banner (RFC 4253, 4.2). Raises LabError."""
-    end = time.monotonic() + deadline
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end), lab.hosts):
+    end, given_up = time.monotonic() + deadline, threading.Event()
+    pool = ThreadPoolExecutor(max_workers=8)
+    try:
+        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end, given_up), lab.hosts):
             pass
+    finally:  # after Ctrl-C nobody waits for hosts that do not answer
+        given_up.set()
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _wait_for_banner(lab: Lab, name: str, end: float) -> None:
+def _wait_for_banner(lab: Lab, name: str, end: float, given_up: threading.Event) -> None:
     dial, reason = lab.dial(name), "never tried"
-    while time.monotonic() < end:
+    while time.monotonic() < end and not given_up.is_set():
         try:
             with contextlib.closing(dial(22)) as connection:
                 connection.settimeout(max(0.01, end - time.monotonic()))

@@ -42,8 +42,8 @@ def provision(plan: Plan, sessions: Sessions) -> dict[str, tuple[str, ...]]:
 
     def one(host: PlannedHost) -> tuple[str, ...]:
         changes: list[str] = []
-        session = sessions[host.name]
         for planned in host.roles:
+            session = sessions[host.name]
             role = roles.find(planned.name)
             context = roles.RoleContext(plan, host, planned.parameters)
             changes.extend(role.apply(session, context))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from provisioning.transport import Session
@@ -23,16 +23,17 @@ class Sessions:
         self.lab = lab
         wanted = list(lab.hosts if hosts is None else hosts)
         self._open: dict[str, Session] = {}
-        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-            attempts = {name: pool.submit(self._log_in, name) for name in wanted}
+        pool = ThreadPoolExecutor(max_workers=WORKERS)
+        attempts = {name: pool.submit(self._log_in, name) for name in wanted}
         try:
             for name, attempt in attempts.items():
                 self._open[name] = attempt.result()
-        except BaseException:
+        except BaseException:  # Ctrl-C too, which does not wait for who does not answer
+            pool.shutdown(wait=False, cancel_futures=True)
             for attempt in attempts.values():
-                if attempt.exception() is None:
-                    attempt.result().close()
+                attempt.add_done_callback(_log_out)
             raise
+        pool.shutdown()
 
     def _log_in(self, name: str) -> Session:
         return Session.open(self.lab.host(name), self.lab.dial(name), self.lab.private_key)
@@ -55,3 +56,8 @@ class Sessions:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _log_out(attempt: Future[Session]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()

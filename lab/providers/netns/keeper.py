@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from lab.errors import Fault, LabError
 from lab.ledger import Ledger
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.rootfs import HOST, WORK, HostRequest
@@ -76,13 +77,14 @@ def main() -> None:
     os.chdir("/")
     os.umask(0o077)
     sys_.set_name("imlab-keeper")
+    keeper = {"keeper": os.getpid(), "keeper_started": sys_.start_time(os.getpid())}
     try:
-        ledger, lock = Ledger.create(request.root, request.name, request.record)
+        ledger, lock = Ledger.create(request.root, request.name, {**request.record, **keeper})
     except FileExistsError:
         _tell(up, {"exists": True})
         return
     except OSError as error:
-        _tell(up, {"failed": f"{request.root}: {error}"})
+        _tell(up, {"failed": f"{request.root}: {error}", "kind": "state"})
         return
     _keep(up, request, ledger, lock)
 
@@ -99,34 +101,47 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
             ours.close()
             up.close()
             os.close(lock)
-            _become_parent(request, theirs, listener)
+            _become_parent(request, ledger.lab_id, theirs, listener)
         theirs.close()
         listener.close()
         signal.signal(signal.SIGTERM, lambda *_: os.kill(parent, signal.SIGKILL))
         failure = _wait_for_ready(up, ours, request.ids, parent)
         if failure is None:
-            ledger.update(state="created", keeper=os.getpid())
-            _tell(up, {"ready": True})
+            ledger.update(state="created")
+            _tell(up, {"ready": ledger.lab_id})
             up.close()
             os.waitpid(parent, 0)
         else:
             _end(parent, ours)
             ledger.remove()  # before `up` hears of it: it may look at once
-            _tell(up, {"failed": failure})
+            _tell(up, failure)
         for hold in holds:
             os.close(hold)
-    except Exception:  # noqa: BLE001 - the last line of defence: never leave half a lab
-        import traceback  # noqa: PLC0415 - loaded when there is something to tell
-
-        traceback.print_exc()
+    except Exception as error:  # noqa: BLE001 - the last line of defence: never leave half a lab
         if parent:
             _end(parent, None)
-        _tell(up, {"failed": traceback.format_exc(limit=-3)})
+        ledger.remove()
+        _tell(up, _explained(error))
     ledger.remove()
     os.close(lock)
 
 
-def _wait_for_ready(up: socket.socket, lab: socket.socket, ids: Ids, parent: int) -> str | None:
+def _explained(error: Exception) -> dict[str, Any]:
+    """Say why a lab cannot be made; with a traceback only for what nobody has thought of."""
+    if isinstance(error, LabError):
+        return {"failed": error.saw, "kind": "gone" if error.fault is Fault.USER else "machine"}
+    if isinstance(error, ImageGoneError):
+        return {"failed": str(error), "kind": "image"}
+    if isinstance(error, OSError):
+        return {"failed": str(error), "kind": "state"}
+    import traceback  # noqa: PLC0415 - loaded when there is something to tell
+
+    return {"failed": "".join(traceback.format_exception(error, limit=-3))}
+
+
+def _wait_for_ready(
+    up: socket.socket, lab: socket.socket, ids: Ids, parent: int
+) -> dict[str, Any] | None:
     """Map the lab's ids when it asks, wait until it is ready; return what failed, or None."""
     selector = selectors.DefaultSelector()
     selector.register(up, selectors.EVENT_READ)
@@ -134,16 +149,17 @@ def _wait_for_ready(up: socket.socket, lab: socket.socket, ids: Ids, parent: int
     while True:
         for key, _ in selector.select():
             if key.fileobj is up:  # `up` says nothing after its request: it has gone
-                return "interrupted"
+                return {"failed": "interrupted"}
             packet = lab.recv(65536)
             if not packet:
-                return "the lab's first process ended without a word; is memory short?"
-            message = json.loads(packet)
+                why = "the lab's first process ended without a word: it was taken down meanwhile"
+                return {"failed": f"{why}, or memory is short", "kind": "gone"}
+            message: dict[str, Any] = json.loads(packet)
             if "map" in message:
                 write_maps(parent, ids)
                 lab.send(b"mapped")
             elif "failed" in message:
-                return str(message["failed"])
+                return message
             else:
                 return None
 
@@ -163,24 +179,27 @@ def _end(parent: int, lab: socket.socket | None) -> None:
 # -- inside the lab --------------------------------------------------------------------------
 
 
-def _become_parent(request: Request, keeper: socket.socket, listener: socket.socket) -> NoReturn:
+def _become_parent(
+    request: Request, lab_id: str, keeper: socket.socket, listener: socket.socket
+) -> NoReturn:
     os.umask(0o022)  # ours is 077, for the state; a host wants the ordinary one
     try:
         _enter_user_namespace(request, keeper)
         supervisor = os.fork()
         if supervisor == 0:
-            _become_supervisor(request, keeper, listener)
+            _become_supervisor(request, lab_id, keeper, listener)
         keeper.close()
         listener.close()
         os.waitpid(supervisor, 0)
-    except OSError as error:
-        _tell(keeper, {"failed": str(error)})
+    except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
+        _tell(keeper, {"failed": str(error) or repr(error)})
     os._exit(0)
 
 
 def _enter_user_namespace(request: Request, keeper: socket.socket) -> None:
     sys_.die_with_parent()
     sys_.set_name("imlab-lab")
+    sys_.leave_keyrings()
     sys_.unshare(sys_.CLONE_NEWUSER | sys_.CLONE_NEWNS)
     # Still as the user: mapped root has no way into a private home.
     images = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in request.images]
@@ -202,7 +221,7 @@ def _enter_user_namespace(request: Request, keeper: socket.socket) -> None:
 
 
 def _become_supervisor(
-    request: Request, keeper: socket.socket, listener: socket.socket
+    request: Request, lab_id: str, keeper: socket.socket, listener: socket.socket
 ) -> NoReturn:
     try:
         sys_.die_with_parent()
@@ -210,9 +229,9 @@ def _become_supervisor(
         sys_.close_descriptors({keeper.fileno(), listener.fileno()})
         flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
         sys_.mount("proc", "/proc", "proc", flags)
-        Supervisor(request.wiring, request.hosts, listener).run(keeper)
-    except OSError as error:
-        _tell(keeper, {"failed": str(error)})
+        Supervisor(request.wiring, request.hosts, listener, lab_id).run(keeper)
+    except Exception as error:  # noqa: BLE001 - as above
+        _tell(keeper, {"failed": str(error) or repr(error)})
     os._exit(1)
 
 
@@ -229,10 +248,20 @@ def _listen(folder: Path) -> socket.socket:
     return listener
 
 
+class ImageGoneError(Exception):
+    """An image was removed while the lab was being planned."""
+
+
 def _hold(path: str) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+    """Share an image's lock. Whoever removes the image removes that file too: then it is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if os.stat(path).st_ino == os.fstat(descriptor).st_ino:
+            return descriptor
+    except FileNotFoundError:
+        pass
+    raise ImageGoneError(f"the image of {path} was removed a moment ago")
 
 
 def _quiet(log: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger
+from lab.providers.netns.syscalls import start_time
 from lab.providers.netns.wiring import wire
 from lab.userns import ids_for_current_user, refusal
 
@@ -36,6 +37,7 @@ TTL = "net.ipv4.ip_default_ttl"
 SYSCTLS = {"net.ipv4.ping_group_range": "0 65535"}
 CREATE_DEADLINE = 60.0  # seconds, for all hosts of a lab; a thousand take a few
 ANSWER_DEADLINE = 5.0
+MAX_ANSWER = 200_000  # bytes; Linux lets a sequenced packet have 208 KiB
 
 
 class NamespaceProvider:
@@ -53,26 +55,21 @@ class NamespaceProvider:
 
     def create(self, order: Order) -> Ledger:
         """Hand a keeper the order, and wait until the lab is committed or refused."""
+        request = _request(order)
         keeper, channel = self._waiting or _start_keeper()
         self._waiting = None
         try:
             with channel:
-                answer = _ask_keeper(channel, _request(order), keeper)
+                answer = _ask_keeper(channel, request, keeper)
         except BaseException:  # Ctrl-C: it may have committed the lab before we heard of it
             self._take_back(keeper, order)
             raise
         if answer.get("exists"):
             raise FileExistsError(order.plan.lab)
         if "failed" in answer:
-            cause, todo = refusal()
-            raise LabError(
-                f"making the lab {order.plan.lab!r} of namespaces",
-                str(answer["failed"]),
-                fault=Fault.MACHINE,
-                todo=f"run `./inv doctor`; if user namespaces were refused: {cause}: {todo}",
-            )
+            raise _not_made(order.plan.lab, answer)
         keeper.returncode = 0  # it lives on; Popen need not warn about it
-        return Ledger.find(order.root, order.plan.lab)
+        return Ledger(order.root / "labs" / order.plan.lab, answer["ready"])
 
     def _take_back(self, keeper: subprocess.Popen[bytes], order: Order) -> None:
         """Wait until the keeper, which sees us gone, has ended; or take down what it committed."""
@@ -93,36 +90,23 @@ class NamespaceProvider:
         try:
             with _control(ledger) as control:
                 control.send(b'{"op": "status"}')
-                hosts: dict[str, str | None] = json.loads(control.recv(200_000))["hosts"]
+                dead: dict[str, str] = json.loads(control.recv(MAX_ANSWER))["dead"]
         except (OSError, ValueError) as error:
             return dict.fromkeys(names, f"the supervisor does not answer ({error})")
-        return hosts
+        return {name: dead.get(name) for name in names}
 
     def destroy(self, ledger: Ledger, deadline: float = 10.0) -> None:
         """Ask the supervisor to end; if that does not help, kill the keeper; then check."""
         try:
             lock = os.open(ledger.folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
-            ledger.remove()
-            return
-        keeper = ledger.read().get("keeper")
-        with contextlib.suppress(OSError), _control(ledger) as control:
-            control.send(b'{"op": "down"}')
-        patience = time.monotonic() + deadline / 2
-        while not _free(lock):
-            if time.monotonic() > patience:
-                if keeper is None:
-                    raise LabError(
-                        f"taking down the lab {ledger.name!r}",
-                        "it is still being made and holds its lock",
-                        fault=Fault.MACHINE,
-                        todo="wait for the lab-up that makes it, or end that, then try again",
-                    )
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(keeper, signal.SIGKILL)  # it holds the lock: the pid is still its own
-                keeper, patience = None, time.monotonic() + deadline / 2
-            time.sleep(0.001)
-        os.close(lock)
+            return  # it has gone
+        try:
+            # Looked at after the lock was opened: else both could be of a later lab of that name.
+            if ledger.current():
+                _end(ledger, lock, deadline)
+        finally:
+            os.close(lock)
         ledger.remove()
 
     def dial(self, ledger: Ledger, host: str) -> Dial:
@@ -146,10 +130,71 @@ class NamespaceProvider:
                 control.send(json.dumps({"op": "dial", "host": host}).encode())
                 answer, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         except OSError as error:
-            raise _gone(ledger, host, f"the lab does not answer: {error}") from error
+            saw = f"the lab does not answer ({error}): it was taken down, or its supervisor died"
+            raise _gone(ledger, host, saw) from error
         if not descriptors:
             raise _gone(ledger, host, json.loads(answer or b"{}").get("error", "no answer"))
         return socket.socket(fileno=descriptors[0])
+
+
+def _not_made(lab: str, answer: dict[str, Any]) -> LabError:
+    """Return the error for a lab that the keeper could not make, from what it said."""
+    kind, todo = answer.get("kind"), f"run `./inv doctor`; {' '.join(refusal())} may help"
+    if kind == "spec":
+        todo = "correct that setting in the spec"
+    elif kind == "state":
+        todo = "set IMLAB_STATE to a folder that you can write to and that has space"
+    elif kind == "image":
+        todo = "put the lab up again: what is missing is then built"
+    elif kind == "gone":
+        todo = "put it up again, once nobody takes it down"
+    return LabError(
+        f"making the lab {lab!r} of namespaces",
+        str(answer["failed"]),
+        fault=Fault.SPEC if kind == "spec" else Fault.MACHINE,
+        todo=todo,
+    )
+
+
+def _end(ledger: Ledger, lock: int, deadline: float) -> None:
+    """End a lab; return when its lock is free. Raises LabError after the deadline (seconds).
+
+    Asked again and again, since a lab that is just being made does not listen yet.
+    """
+    request = json.dumps({"op": "down", "id": ledger.lab_id}).encode()
+    asked, end = 0.0, time.monotonic() + deadline
+    killed = False
+    while not _free(lock):
+        now = time.monotonic()
+        if now > end:
+            raise LabError(
+                f"taking down the lab {ledger.name!r}",
+                "somebody still holds its lock, and it is not the process on record",
+                fault=Fault.MACHINE,
+                todo=f"find who it is: `fuser {ledger.folder / LOCK}`",
+            )
+        if now > asked + 0.05:
+            asked = now
+            with contextlib.suppress(OSError), _control(ledger, 0.05) as control:
+                control.send(request)
+        if not killed and now > end - deadline / 2:
+            killed = _kill_keeper(ledger.read())
+        time.sleep(0.001)
+
+
+def _kill_keeper(record: dict[str, Any]) -> bool:
+    """Kill the keeper on record if it still is that process; pids are used again (pidfd_open(2)).
+
+    The descriptor pins the process, the time at which it started tells whether it is the one.
+    """
+    with contextlib.suppress(OSError, KeyError):
+        descriptor = os.pidfd_open(record["keeper"])
+        try:
+            if start_time(record["keeper"]) == record["keeper_started"]:
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+    return True
 
 
 def _gone(ledger: Ledger, host: str, saw: str) -> LabError:
@@ -211,7 +256,7 @@ def _ask_keeper(
         answer = channel.recv(1 << 16)
     except TimeoutError:
         return {"failed": f"not ready after {CREATE_DEADLINE:.0f} s"}
-    except BrokenPipeError:
+    except ConnectionError:
         answer = b""
     if not answer:
         words = keeper.stderr.read().decode(errors="replace") if keeper.stderr else ""
@@ -222,11 +267,11 @@ def _ask_keeper(
     return result
 
 
-def _control(ledger: Ledger) -> socket.socket:
+def _control(ledger: Ledger, deadline: float = ANSWER_DEADLINE) -> socket.socket:
     folder = os.open(ledger.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        control.settimeout(ANSWER_DEADLINE)
+        control.settimeout(deadline)
         control.connect(f"/proc/self/fd/{folder}/{CONTROL}")
     except OSError:
         control.close()

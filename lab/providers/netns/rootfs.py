@@ -47,8 +47,6 @@ def enter(host: HostRequest) -> None:
     os.chdir(f"{HOST}/r")
     sys_.pivot_root_here()
     sys_.sethostname(host.name)
-    for name, value in host.sysctls.items():
-        _write("/proc/sys/" + name.replace(".", "/"), value)
     for path, (mode, text) in host.files.items():
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -97,13 +95,3 @@ def _build_root(host: HostRequest) -> None:
         os.symlink(target, f"{root}/dev/{link}")
     for folder in ("sshd", "lock"):
         os.mkdir(f"{root}/run/{folder}", 0o755)
-
-
-def _write(path: str, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"{path} does not take {text!r}: {error.strerror}") from error
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,8 @@ does the cleaning. One thread, because setns(2) is per thread and nothing here m
 into a host when something else runs.
 
 Control protocol: SOCK_SEQPACKET, one JSON object a packet: {"op": "status"} ->
-{"hosts": {name: null | "why it died"}}; {"op": "dial", "host": name} -> {} with a TCP socket of
-that host's network namespace (SCM_RIGHTS); {"op": "down"} -> the end.
+{"dead": {name: "why it died"}}; {"op": "dial", "host": name} -> {} with a TCP socket of that
+host's network namespace (SCM_RIGHTS); {"op": "down", "id": the lab's} -> the end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -29,6 +30,17 @@ from lab.providers.netns.netlink import End, Netlink
 from lab.providers.netns.wires import SWITCHES, Cable, Wiring
 
 MAX_PACKET = 200_000
+#: What a network namespace takes over from the machine's own settings (`devconf_inherit_init_net`
+#: of <Documentation/admin-guide/sysctl/net.rst>), set to the kernel's defaults: a machine that
+#: forwards, as one with containers does, must not make routers of a lab's hosts.
+PLAIN = {"net.ipv4.ip_forward": "0"} | {
+    f"net.ipv4.conf.{scope}.{name}": "0"
+    for scope in ("all", "default")
+    for name in (
+        "accept_local", "arp_announce", "arp_filter", "arp_ignore", "proxy_arp", "route_localnet",
+        "rp_filter",
+    )
+}  # fmt: skip
 SIOCETHTOOL = 0x8946
 #: ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO of <linux/ethtool.h>: what makes a capture show frames of
 #: 64 KiB and checksums that were never computed. Off, the wire shows what a wire would show.
@@ -42,9 +54,14 @@ class Supervisor:
     """All hosts of one lab. `run` never returns."""
 
     def __init__(
-        self, wiring: Wiring, hosts: list[rootfs.HostRequest], listener: socket.socket
+        self,
+        wiring: Wiring,
+        hosts: list[rootfs.HostRequest],
+        listener: socket.socket,
+        lab_id: str,
     ) -> None:
         self._wiring = wiring
+        self._lab_id = lab_id
         self._requests = hosts
         self._listener = listener
         self._own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -53,13 +70,16 @@ class Supervisor:
         self._pids: dict[int, str] = {}
         self._dead: dict[str, str] = {}
         self._wakeup = self._watch_children()
+        # A host costs three descriptors while it is made: 1024 would be 330 hosts.
+        self._files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self._files[1], self._files[1]))
 
     def run(self, keeper: socket.socket) -> None:
         """Make the lab, tell the keeper ("ready", or what failed), then serve until "down"."""
         try:
             self._make()
-        except OSError as error:
-            keeper.send(json.dumps({"failed": str(error)}).encode())
+        except SettingRefusedError as error:
+            keeper.send(json.dumps({"failed": str(error), "kind": "spec"}).encode())
             os._exit(1)
         keeper.send(json.dumps({"ready": True}).encode())
         self._serve(keeper)
@@ -71,6 +91,7 @@ class Supervisor:
         for request in self._requests:
             self._spawn(request)
         self._wire()
+        self._set()
         for request, channel in zip(self._requests, self._ready, strict=True):
             complaint = channel.recv(4096)  # empty: closed by a successful exec
             channel.close()
@@ -86,7 +107,7 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         middle = os.fork()
         if middle == 0:
-            _become_host(request, theirs)
+            _become_host(request, theirs, self._files)
         theirs.close()
         answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
         os.waitpid(middle, 0)
@@ -127,6 +148,18 @@ class Supervisor:
         if cable.up:
             sockets[far.where].set_up(far.ifindex, master=far.master)
 
+    def _set(self) -> None:
+        """Write every host's kernel settings: those of an adapter are there only now."""
+        for where, request in enumerate(self._requests):
+            self._enter(where)
+            for name, value in request.sysctls.items():
+                try:
+                    _write_setting(name, value)
+                except OSError as error:
+                    saw = f"host {request.name}: the kernel does not take {name} = {value}"
+                    raise SettingRefusedError(f"{saw} ({error.strerror})") from error
+        self._enter(SWITCHES)
+
     def _enter(self, where: int) -> None:
         sys_.setns(self._own if where == SWITCHES else self._networks[where], sys_.CLONE_NEWNET)
 
@@ -163,8 +196,10 @@ class Supervisor:
                 elif key.fileobj is keeper:
                     os._exit(0)  # the keeper has gone or wants us gone
                 elif key.fileobj is self._listener:
-                    client, _ = self._listener.accept()
-                    selector.register(client, selectors.EVENT_READ)
+                    with contextlib.suppress(OSError):  # it has gone already
+                        client, _ = self._listener.accept()
+                        client.settimeout(0)  # who does not read must not hold up the others
+                        selector.register(client, selectors.EVENT_READ)
                 elif isinstance(key.fileobj, socket.socket) and not self._answer(key.fileobj):
                     selector.unregister(key.fileobj)
                     key.fileobj.close()
@@ -177,14 +212,14 @@ class Supervisor:
                 return False
             request: dict[str, Any] = json.loads(packet)
             if request["op"] == "down":
-                os._exit(0)
+                if request["id"] == self._lab_id:  # meant for this lab, not one before it
+                    os._exit(0)
             elif request["op"] == "status":
                 self._reap()
-                state = {r.name: self._dead.get(r.name) for r in self._requests}
-                client.send(json.dumps({"hosts": state}).encode())
+                client.send(json.dumps({"dead": self._dead}).encode())
             else:
                 self._dial(client, str(request["host"]))
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False  # a client that speaks nonsense or left: its own affair
         return True
 
@@ -205,18 +240,27 @@ class Supervisor:
             socket.send_fds(client, [b"{}"], [made.fileno()])
 
 
-def _become_host(request: rootfs.HostRequest, channel: socket.socket) -> None:
+class SettingRefusedError(Exception):
+    """The kernel does not take a setting of the spec."""
+
+
+def _become_host(
+    request: rootfs.HostRequest, channel: socket.socket, files: tuple[int, int]
+) -> None:
     """In the middle process: make the namespaces, fork the host's PID 1, hand over, go."""
     try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
         sys_.unshare(_HOST_NAMESPACES)
         _disable_ipv6()
+        for name, value in PLAIN.items():
+            _write_setting(name, value)
         network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         child = os.fork()
         if child == 0:
             _first_process(request, channel)
         socket.send_fds(channel, [str(child).encode()], [network])
-    except OSError as error:
-        channel.send(str(error).encode())
+    except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
+        channel.send((str(error) or repr(error)).encode())
     os._exit(0)
 
 
@@ -230,8 +274,8 @@ def _first_process(request: rootfs.HostRequest, channel: socket.socket) -> None:
         _loopback_up()
         rootfs.enter(request)
         rootfs.run_init()
-    except OSError as error:
-        channel.send(str(error).encode())
+    except Exception as error:  # noqa: BLE001 - as above
+        channel.send((str(error) or repr(error)).encode())
     os._exit(1)
 
 
@@ -243,6 +287,15 @@ def _disable_ipv6() -> None:
             descriptor = os.open(path, os.O_WRONLY)
             os.write(descriptor, b"1")
             os.close(descriptor)
+
+
+def _write_setting(name: str, value: str) -> None:
+    """Write a kernel setting of the network namespace that the caller is in (sysctl(8))."""
+    descriptor = os.open("/proc/sys/" + name.replace(".", "/"), os.O_WRONLY)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _loopback_up() -> None:
@@ -270,5 +323,5 @@ def _offloads_off(name: str) -> None:
 
 def _how_it_ended(code: int) -> str:
     if code < 0:
-        return f"ended by signal {-code} ({signal.Signals(-code).name})"
+        return f"ended by signal {-code} ({signal.strsignal(-code)})"
     return f"its first process ended with code {code}"

@@ -7,6 +7,7 @@ of <linux/sched.h>, <linux/mount.h> and <linux/prctl.h>.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 
@@ -33,6 +34,8 @@ PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+SYS_KEYCTL = {"x86_64": 250, "aarch64": 219}
+KEYCTL_JOIN_SESSION = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -95,6 +98,24 @@ def die_with_parent(parent: int | None = None) -> None:
     _call("prctl", PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if parent is not None and os.getppid() != parent:
         os._exit(1)
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot (proc(5), stat field 22)."""
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        return int(stream.read().rpartition(b")")[2].split()[19])
+
+
+def leave_keyrings() -> None:
+    """Give this process a session keyring of its own, so that it has none of its user's keys.
+
+    A session keyring is inherited by every child, and to possess it is to read it (keyrings(7)).
+    """
+    try:
+        _call("syscall", ctypes.c_long(SYS_KEYCTL[os.uname().machine]), KEYCTL_JOIN_SESSION, None)
+    except OSError as error:
+        if error.errno not in {errno.ENOSYS, errno.EPERM}:  # no keyrings here, or none allowed
+            raise
 
 
 def set_name(name: str) -> None:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 #: any other value is an index into plan.hosts.
 SWITCHES = -1
 
-FIRST_ADAPTER = 10  # interface indexes: 1 is lo; adapters, bridges and ports have a range each
-FIRST_BRIDGE = 100
-FIRST_PORT = 1000
+# Interface indexes. 1 is lo, and a new namespace may have a dozen devices that the kernel puts
+# there (tunl0, sit0 …); adapters, bridges and ports have a range each, which no spec fills.
+FIRST_ADAPTER = 100
+FIRST_BRIDGE = 10_000
+FIRST_PORT = 100_000
 
 
 class Bridge(NamedTuple):

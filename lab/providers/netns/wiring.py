@@ -27,13 +27,39 @@ if TYPE_CHECKING:
     from lab.plan import Plan, PlannedAdapter, PlannedHost
 
 
+NAME_BYTES = 15  # IFNAMSIZ, less the final NUL
+ALIAS_BYTES = 255  # IFALIASZ, less the final NUL
+
+
 def _mac(*parts: str) -> str:
     digest = hashlib.sha256("/".join(parts).encode()).digest()[:5]
     return ":".join(f"{byte:02x}" for byte in (0x06, *digest))
 
 
+class _Names:
+    """Interface names that are taken in each host; the spec's own come first."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._taken = {host.name: {a.name for a in host.adapters} for host in plan.hosts}
+
+    def free(self, host: str, wanted: str) -> str:
+        """Take a name: `wanted` if it is free and short enough (IFNAMSIZ), else one like it."""
+        taken, name, attempt = self._taken[host], wanted[:NAME_BYTES], 0
+        while name in taken:
+            ending = f"_{attempt}"
+            name, attempt = wanted[: NAME_BYTES - len(ending)] + ending, attempt + 1
+        taken.add(name)
+        return name
+
+
+def _alias(text: str) -> str:
+    """Return what the kernel takes as an interface's alias of that text (IFALIASZ)."""
+    return text.encode()[:ALIAS_BYTES].decode(errors="ignore")
+
+
 def wire(plan: Plan) -> Wiring:
     """Return the wiring of a plan."""
+    names = _Names(plan)
     position = {host.name: number for number, host in enumerate(plan.hosts)}
     switch = {network.name: FIRST_BRIDGE + n for n, network in enumerate(plan.networks)}
     bridges = [
@@ -52,9 +78,10 @@ def wire(plan: Plan) -> Wiring:
             if (host.name, adapter.name) in shared:
                 inner = FIRST_BRIDGE + n
                 bridge_of[host.name, adapter.name] = inner
-                bridges.append(Bridge(here, f"br-{adapter.name}"[:15], inner, adapter.mac))
-            near = _near(host, adapter, switch, position, bridge_of, len(cables))
-            far = Port(here, adapter.name, index, adapter.mac, adapter.model, inner)
+                name = names.free(host.name, f"br-{adapter.name}")
+                bridges.append(Bridge(here, name, inner, adapter.mac))
+            near = _near(host, adapter, switch, position, bridge_of, names, len(cables))
+            far = Port(here, adapter.name, index, adapter.mac, _alias(adapter.model), inner)
             cables.append(Cable(near, far, up=near.master != 0))
             if adapter.address:
                 addresses.append(Address(here, inner or index, adapter.address))
@@ -67,6 +94,7 @@ def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of
     switch: dict[str, int],
     position: dict[str, int],
     bridge_of: dict[tuple[str, str], int],
+    names: _Names,
     number: int,
 ) -> Port:
     """Return what an adapter's cable ends in: a switch port, a port in the parent, or nothing."""
@@ -75,6 +103,7 @@ def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of
     mac = _mac(alias, "port")
     if adapter.bridged and host.on:
         master = bridge_of[host.on, adapter.bridged]
-        return Port(position[host.on], f"vm{number}", index, mac, alias, master)
+        name = names.free(host.on, f"vm{number}")
+        return Port(position[host.on], name, index, mac, alias, master)
     master = switch[adapter.network] if adapter.network else 0
     return Port(SWITCHES, f"p{number}", index, mac, alias, master)
