@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from commands.labs import Raised
@@ -59,11 +61,24 @@ def raised_tree(raised: Raised) -> Tree:
     for host in raised.lab.plan.hosts:
         address = next((a.address for a in host.adapters if a.address), "–")
         branch = tree.add(f"[bold]{escape(host.name)}[/]  {address}")
-        for change in raised.changes.get(host.name, ()):
+        for change in shortened(raised.changes.get(host.name, ())):
             branch.add(escape(change))
         if host.roles and not raised.changes.get(host.name):
             branch.add("[dim]roles as described; nothing to change[/]")
     return tree
+
+
+def shortened(changes: Sequence[str], most: int = 3) -> list[str]:
+    """Return changes so that they fit on a screen: many of one kind become their number.
+
+    A change begins with its kind ("file /etc/x"); --json tells each.
+    """
+    kinds = Counter(change.partition(" ")[0] for change in changes)
+    told: dict[str, None] = {}
+    for change in changes:
+        kind = change.partition(" ")[0]
+        told[change if kinds[kind] <= most else f"{kinds[kind]} {kind}s"] = None
+    return list(told)
 
 
 def status_table(labs: list[LabStatus]) -> Table | Text:
