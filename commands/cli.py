@@ -87,7 +87,8 @@ def show(view: Callable[[], RenderableType], data: object, *, as_json: bool) -> 
     if as_json:
         print(json.dumps(data, indent=2, ensure_ascii=False, default=str))  # noqa: T201 - as above
     else:
-        console().print(view())
+        # Not cropped: commands to copy and paths are whole, however wide the terminal is.
+        console().print(view(), crop=False)
 
 
 class Progress:

@@ -115,7 +115,9 @@ def verdict_table(
         for phase, words in (("lab_up", "lab up"), ("run", "run"))
         if phase in durations_s
     )
-    report = Text(f"report  {folder / 'report.html'}\ntime    {times}", overflow="ignore")
+    report = Text(
+        f"report  {folder / 'report.html'}\ntime    {times}", no_wrap=True, overflow="ignore"
+    )
     return Group(table, report)
 
 
@@ -139,7 +141,14 @@ def doctor_view(checks: list[Check]) -> Group:
     for check in checks:
         colour = colours[check.state]
         table.add_row(escape(check.name), f"[{colour}]{check.state}[/]", escape(check.saw))
-    todo = [Text(f"{c.name}: {c.todo}", no_wrap=True, overflow="ignore") for c in checks if c.todo]
+    names: dict[str, list[str]] = {}
+    for check in checks:
+        if check.todo:
+            names.setdefault(check.todo, []).append(check.name)
+    todo = [
+        Text(f"{', '.join(who)}: {what}", no_wrap=True, overflow="ignore")
+        for what, who in names.items()
+    ]
     return Group(table, *todo)
 
 

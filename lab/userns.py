@@ -125,6 +125,16 @@ def parse_ranges(text: str, names: Iterable[str]) -> list[IdRange]:
     return ranges
 
 
+def free_range(text: str) -> str:
+    """Return the first `ID_COUNT` ids behind all that /etc/subuid's `text` gives, as FIRST-LAST.
+
+    From 100000 on, as useradd has it (login.defs(5), SUB_UID_MIN).
+    """
+    names = {line.partition(":")[0].strip() for line in text.splitlines()}
+    first = max([100_000, *(taken.first + taken.count for taken in parse_ranges(text, names))])
+    return f"{first}-{first + ID_COUNT - 1}"
+
+
 def ids_for_current_user() -> Ids:
     """Return the ids that the current user may map.
 
@@ -136,10 +146,10 @@ def ids_for_current_user() -> Ids:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
         name = str(uid)
-    found = {}
+    found, texts = {}, {}
     for kind in ("subuid", "subgid"):
         path = ETC / kind
-        text = path.read_text() if path.exists() else ""
+        texts[kind] = text = path.read_text() if path.exists() else ""
         fitting = [r for r in parse_ranges(text, (name, str(uid))) if r.count >= ID_COUNT]
         found[kind] = IdRange(fitting[0].first) if fitting else None
     if uid == 0:
@@ -154,8 +164,8 @@ def ids_for_current_user() -> Ids:
                 "finding subordinate ids",
                 f"/etc/{kind} gives user {name!r} no range of {ID_COUNT} ids",
                 fault=Fault.MACHINE,
-                todo=f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}"
-                " (choose another range if that one is taken)",
+                todo=f"sudo usermod --add-subuids {free_range(texts['subuid'])}"
+                f" --add-subgids {free_range(texts['subgid'])} {name}",
             )
     for tool in ("newuidmap", "newgidmap"):
         if shutil.which(tool) is None:

@@ -175,7 +175,11 @@ def test_without_a_range_the_command_that_gives_one_is_named(
     monkeypatch.setattr(userns, "ETC", tmp_path)
     with pytest.raises(LabError, match="no range of 65536 ids") as caught:
         ids_for_current_user()
-    assert "usermod --add-subuids" in caught.value.todo
+    assert "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 " in caught.value.todo
+    (tmp_path / "subuid").write_text("other:100000:65536\n54321:165536:10\n")
+    with pytest.raises(LabError, match="no range of 65536 ids") as caught:
+        ids_for_current_user()
+    assert "--add-subuids 165546-231081 --add-subgids 100000-165535 " in caught.value.todo
     (tmp_path / "subuid").write_text("54321:200000:65536\n")
     (tmp_path / "subgid").write_text("54321:300000:65536\n")
     assert ids_for_current_user() == userns.Ids(IdRange(200000), IdRange(300000), privileged=False)

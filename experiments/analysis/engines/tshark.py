@@ -131,7 +131,9 @@ class Tshark:
         if listing.startswith(b"peers:\n"):
             listing, followed = b"", listing
         rows = list(_rows(listing))
-        complaint = done.stderr.decode(errors="replace").strip() if done.returncode else ""
+        complaint = ""
+        if done.returncode:
+            complaint = _complaint(done.stderr) or f"tshark ended with {done.returncode}"
         if complaint and not rows:
             raise LabError(
                 doing,
@@ -204,6 +206,12 @@ def _tshark(argv: list[str], doing: str) -> subprocess.CompletedProcess[bytes]:
                 fault=Fault.MACHINE,
                 todo="Cut the capture with `editcap -c` and judge the parts.",
             ) from error
+
+
+def _complaint(stderr: bytes) -> str:
+    """Return what tshark complains of; not that its user is root, which it tells first."""
+    lines = stderr.decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("Running as user")).strip()
 
 
 def _follow(numbers: Iterable[int]) -> list[str]:
