@@ -40,6 +40,8 @@ def guarded(task: Callable[P, R]) -> Callable[P, R]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup's choice stays
                 signal.signal(number, _end)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # ./inv while it loaded
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return task(*args, **kwargs)
         except LabError as error:

@@ -115,7 +115,10 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     """
     from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
 
-    warm = threading.Thread(target=importlib.import_module, args=("provisioning.sessions",))
+    # A daemon: Ctrl-C amid an import can leave a lock that the importing thread waits for.
+    warm = threading.Thread(
+        target=importlib.import_module, args=("provisioning.sessions",), daemon=True
+    )
     note("reading the spec")
     lifecycle.prepare(name or path.stem, provider)
     plan = plan_of(path, name, browser=browser)

@@ -12,11 +12,15 @@ import functools
 import io
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 if __name__ == "__main__":
+    # Ctrl-C while the rest loads ends us without a traceback; a task then has its own way out.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Started by its path: the project's rooms are importable, not what lies beside this file.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 

@@ -6,8 +6,10 @@ means 'nobody is left'; whoever works on its hosts holds `work`. The ledger need
 read and outlives terminals and crashes. Only the standard library: keeper processes import this.
 
 A folder appears and disappears by one rename, under the lock over all labs, so that nobody sees
-half of one. Names are used again; the record's random `id` is what tells this lab from the next
-of its name, and nothing is changed or removed unless it still is the one that was looked at.
+half of one. Names are used again; a random id is what tells this lab from the next of its name,
+and nothing is changed or removed unless it still is the one that was looked at. The id, and which
+process keeps the lab, stand in the lock file, which is written once: so they outlive a record
+that was cut short.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def state_root() -> Path:
 class Ledger:
     """One lab's record. `create` to begin a lab, `find` and `all_labs` to look at what there is.
 
-    lab_id -- the record's id when it was looked up; "" for a record that cannot be read.
+    lab_id -- tells it from other labs of its name, before and after.
     """
 
     folder: Path
@@ -83,25 +85,31 @@ class Ledger:
                 if there is None or there.alive() or there.read()["state"] != "creating":
                     raise FileExistsError(name)
                 _set_aside(there.folder)
+            lock = -1
             try:
                 draft.mkdir(mode=0o700)
                 lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                pid = os.getpid()
+                os.write(lock, f"{ledger.lab_id} {pid} {start_time(pid)}\n".encode())
                 os.close(os.open(draft / WORK, os.O_RDWR | os.O_CREAT, 0o600))
-                stamp = {"format": FORMAT, "name": name, "id": ledger.lab_id, "state": "creating"}
+                stamp = {"format": FORMAT, "name": name, "state": "creating"}
                 _write(draft, {**record, **stamp, "created": time.time()})
                 draft.rename(ledger.folder)
             except OSError:
                 shutil.rmtree(draft, ignore_errors=True)
+                if lock >= 0:
+                    os.close(lock)
                 raise
         return ledger, lock
 
     @classmethod
     def look(cls, folder: Path) -> Ledger | None:
         """Return the lab in a folder, None when what is there is no lab."""
-        if not (folder / LOCK).is_file():
+        try:
+            return cls(folder, (_lock_words(folder) or [""])[0])
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(folder, str(_read(folder).get("id", "")))
 
     @classmethod
     def find(cls, root: Path, name: str) -> Ledger:
@@ -139,7 +147,16 @@ class Ledger:
 
     def current(self) -> bool:
         """Tell whether the folder still is of this lab, and not gone or of a later one."""
-        return (self.folder / LOCK).exists() and _read(self.folder).get("id", "") == self.lab_id
+        there = Ledger.look(self.folder)
+        return there is not None and there.lab_id == self.lab_id
+
+    def keeper(self) -> tuple[int, int] | None:
+        """Return which process made this lab and keeps it: its pid and start_time(pid)."""
+        with contextlib.suppress(OSError, ValueError):
+            lab_id, pid, started = _lock_words(self.folder)
+            if lab_id == self.lab_id:
+                return int(pid), int(started)
+        return None
 
     def update(self, **changes: object) -> None:
         """Change fields of the record, in one atomic step. Raises LabError if the lab has gone."""
@@ -243,6 +260,15 @@ class Ledger:
             fault=Fault.USER,
             todo="put it up again with `./inv lab-up`",
         )
+
+
+def start_time(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot (proc(5), stat field 22)."""
+    return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+
+
+def _lock_words(folder: Path) -> list[str]:
+    return (folder / LOCK).read_text(encoding="ascii", errors="replace").split()
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -77,9 +77,9 @@ def main() -> None:
     os.chdir("/")
     os.umask(0o077)
     sys_.set_name("imlab-keeper")
-    keeper = {"keeper": os.getpid(), "keeper_started": sys_.start_time(os.getpid())}
+    record = {**request.record, "keeper": os.getpid()}
     try:
-        ledger, lock = Ledger.create(request.root, request.name, {**request.record, **keeper})
+        ledger, lock = Ledger.create(request.root, request.name, record)
     except FileExistsError:
         _tell(up, {"exists": True})
         return

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
-from lab.ledger import LOCK, Ledger
-from lab.providers.netns.syscalls import start_time
+from lab.ledger import LOCK, Ledger, start_time
 from lab.providers.netns.wiring import wire
 from lab.userns import ids_for_current_user, refusal
 
@@ -178,19 +177,23 @@ def _end(ledger: Ledger, lock: int, deadline: float) -> None:
             with contextlib.suppress(OSError), _control(ledger, 0.05) as control:
                 control.send(request)
         if not killed and now > end - deadline / 2:
-            killed = _kill_keeper(ledger.read())
+            killed = _kill_keeper(ledger)
         time.sleep(0.001)
 
 
-def _kill_keeper(record: dict[str, Any]) -> bool:
+def _kill_keeper(ledger: Ledger) -> bool:
     """Kill the keeper on record if it still is that process; pids are used again (pidfd_open(2)).
 
     The descriptor pins the process, the time at which it started tells whether it is the one.
     """
-    with contextlib.suppress(OSError, KeyError):
-        descriptor = os.pidfd_open(record["keeper"])
+    keeper = ledger.keeper()
+    if keeper is None:
+        return True
+    pid, started = keeper
+    with contextlib.suppress(OSError):
+        descriptor = os.pidfd_open(pid)
         try:
-            if start_time(record["keeper"]) == record["keeper_started"]:
+            if start_time(pid) == started:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         finally:
             os.close(descriptor)

@@ -100,12 +100,6 @@ def die_with_parent(parent: int | None = None) -> None:
         os._exit(1)
 
 
-def start_time(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot (proc(5), stat field 22)."""
-    with open(f"/proc/{pid}/stat", "rb") as stream:
-        return int(stream.read().rpartition(b")")[2].split()[19])
-
-
 def leave_keyrings() -> None:
     """Give this process a session keyring of its own, so that it has none of its user's keys.
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 NAME_BYTES = 15  # IFNAMSIZ, less the final NUL
-ALIAS_BYTES = 255  # IFALIASZ, less the final NUL
+ALIAS_BYTES = 254  # IFALIASZ, less the final NUL, less one that the kernel counts twice
 
 
 def _mac(*parts: str) -> str:
