@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from real_labs import LabMaker, OpenLab, small_plan
+from real_labs import PROJECT, LabMaker, OpenLab, small_plan
 
 from lab import lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PROJECT = Path(__file__).resolve().parent.parent
+    from pathlib import Path
 
 
 @pytest.fixture

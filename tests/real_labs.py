@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import lifecycle
@@ -12,9 +13,10 @@ from lab.providers.base import Image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from provisioning.transport import Session
+
+PROJECT = Path(__file__).resolve().parent.parent
 
 
 def images(wanted: set[str]) -> Mapping[str, Image]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import PROJECT, images, small_plan
+from real_labs import PROJECT, images, small_plan
 
 from lab import lifecycle
 from lab.errors import Fault, LabError
@@ -29,7 +29,7 @@ from provisioning.sessions import Sessions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from conftest import LabMaker, OpenLab
+    from real_labs import LabMaker, OpenLab
 
 pytestmark = pytest.mark.lab
 
@@ -38,7 +38,7 @@ HAMMER = """
 import sys, time, random
 from pathlib import Path
 sys.path[:0] = sys.argv[3:]
-from conftest import images, small_plan
+from real_labs import images, small_plan
 from lab import lifecycle
 from lab.errors import LabError
 root, chance = Path(sys.argv[1]), random.Random(sys.argv[2])
@@ -346,7 +346,7 @@ def test_twenty_labs_at_once(tmp_path: Path) -> None:
     """Each is whole, whoever else is being made; --all then takes all of them down."""
     command = (
         "import sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
-        "from conftest import images, small_plan\n"
+        "from real_labs import images, small_plan\n"
         "from lab import lifecycle\n"
         "lifecycle.up(small_plan(sys.argv[2]), images, root=Path(sys.argv[1]))\n"
     )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import PROJECT, images, small_plan
+from real_labs import PROJECT, images, small_plan
 
 from lab import lifecycle, providers
 from lab.errors import Fault, LabError
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.lab
 #: Puts a lab up in a process of its own, which says how far it is: argv is ROOT PROVIDER.
 UP = (
     "import sys; from pathlib import Path; sys.path[:0] = sys.argv[3:]\n"
-    "from conftest import images, small_plan\n"
+    "from real_labs import images, small_plan\n"
     "from lab import lifecycle\n"
     "lifecycle.up(small_plan(), images, provider=sys.argv[2], root=Path(sys.argv[1]),\n"
     "             note=lambda text: print(text, flush=True))\n"
