@@ -307,10 +307,12 @@ def test_secrets_are_nobody_elses(labs: LabMaker) -> None:
 def test_hosts_are_worked_on_by_one_at_a_time(labs: LabMaker) -> None:
     """The second is told so, and may go on when the first has ended."""
     lab = labs.up(small_plan())
-    with lifecycle.working(lab, patience=0):
-        with pytest.raises(LabError, match="another lab-up or run"), \
-                lifecycle.working(lab, patience=0.1):  # fmt: skip
-            pass
+    with (
+        lifecycle.working(lab, patience=0),
+        pytest.raises(LabError, match="another lab-up or run"),
+        lifecycle.working(lab, patience=0.1),
+    ):
+        pass
     with lifecycle.working(lab, patience=0):
         lifecycle.down(lab.name, labs.root)
     with pytest.raises(LabError, match="taken down"), lifecycle.working(lab, patience=0):
