@@ -101,7 +101,10 @@ class Lab:
 
     def dial(self, host: str) -> Dial:
         """Return how to open TCP connections to a host's own loopback."""
-        return providers.get(self.ledger.read()["provider"]).dial(self.ledger, host)
+        provider = self.ledger.read().get("provider")
+        if provider is None:
+            raise self.ledger.gone()
+        return providers.get(provider).dial(self.ledger, host)
 
     def host(self, name: str) -> Host:
         """Return a host. Raises LabError that lists what there is."""
@@ -196,7 +199,10 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     maker = providers.get(provider)
     made = _create(maker, plan, have, spec, root)
     try:
-        lab = _attached(made)
+        try:
+            lab = _attached(made)
+        except KeyError:
+            raise made.gone() from None
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab

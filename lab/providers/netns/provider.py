@@ -46,6 +46,8 @@ class NamespaceProvider:
 
     def __init__(self) -> None:
         self._waiting: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        #: Keepers that are children of ours, by lab_id: reaped when their labs have gone.
+        self._keepers: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self) -> None:
         """Start a keeper that waits for its order; it goes when we go without giving one."""
@@ -54,6 +56,9 @@ class NamespaceProvider:
 
     def create(self, order: Order) -> Ledger:
         """Hand a keeper the order, and wait until the lab is committed or refused."""
+        for lab_id, kept in list(self._keepers.items()):
+            if kept.poll() is not None:  # its lab ended by itself
+                del self._keepers[lab_id]
         request = _request(order)
         keeper, channel = self._waiting or _start_keeper()
         self._waiting = None
@@ -63,11 +68,14 @@ class NamespaceProvider:
         except BaseException:  # Ctrl-C: it may have committed the lab before we heard of it
             self._take_back(keeper, order)
             raise
+        if "ready" not in answer:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                keeper.wait(ANSWER_DEADLINE)  # it has nothing left to do but to end
         if answer.get("exists"):
             raise FileExistsError(order.plan.lab)
         if "failed" in answer:
             raise _not_made(order.plan.lab, answer)
-        keeper.returncode = 0  # it lives on; Popen need not warn about it
+        self._keepers[answer["ready"]] = keeper
         return Ledger(order.root / "labs" / order.plan.lab, answer["ready"])
 
     def _take_back(self, keeper: subprocess.Popen[bytes], order: Order) -> None:
@@ -96,17 +104,10 @@ class NamespaceProvider:
 
     def destroy(self, ledger: Ledger, deadline: float = 10.0) -> None:
         """Ask the supervisor to end; if that does not help, kill the keeper; then check."""
-        try:
-            lock = os.open(ledger.folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return  # it has gone
-        try:
-            # Looked at after the lock was opened: else both could be of a later lab of that name.
-            if ledger.current():
-                _end(ledger, lock, deadline)
-        finally:
-            os.close(lock)
-        ledger.remove()
+        _destroy(ledger, deadline)
+        if keeper := self._keepers.pop(ledger.lab_id, None):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                keeper.wait(ANSWER_DEADLINE)  # it has let go of the lock, its last act
 
     def dial(self, ledger: Ledger, host: str) -> Dial:
         """Have the supervisor make a socket inside the host and connect it from here."""
@@ -153,6 +154,20 @@ def _not_made(lab: str, answer: dict[str, Any]) -> LabError:
         fault=Fault.SPEC if kind == "spec" else Fault.MACHINE,
         todo=todo,
     )
+
+
+def _destroy(ledger: Ledger, deadline: float) -> None:
+    try:
+        lock = os.open(ledger.folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # it has gone
+    try:
+        # Looked at after the lock was opened: else both could be of a later lab of that name.
+        if ledger.current():
+            _end(ledger, lock, deadline)
+    finally:
+        os.close(lock)
+    ledger.remove()
 
 
 def _end(ledger: Ledger, lock: int, deadline: float) -> None:
