@@ -143,9 +143,10 @@ def _our_hosts(size: int) -> dict[str, float]:
     """Put hosts up and down once: seconds to created, to all sshd, and down; PSS KiB a host."""
     marks: dict[str, float] = {}
     with _state() as root:
+        plan = bare(size)
         since = time.monotonic()
         lab, _ = lifecycle.up(
-            bare(size),
+            plan,
             images,
             root=root,
             note=lambda text: marks.update({text: time.monotonic() - since}),

@@ -165,7 +165,7 @@ def _tshark() -> str:
 def _subordinate_ids() -> str:
     ids = ids_for_current_user()
     how = "written directly" if ids.privileged else "through newuidmap"
-    return f"{ids.uids.count} uids from {ids.uids.first}, gids from {ids.gids.first}, {how}"
+    return f"{ids.uids.size} uids from {ids.uids.first}, gids from {ids.gids.first}, {how}"
 
 
 def _user_namespace() -> str:

@@ -18,12 +18,10 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import Fault, LabError
 
@@ -55,8 +53,7 @@ def state_root() -> Path:
         ) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Ledger:
+class Ledger(NamedTuple):
     """One lab's record. `create` to begin a lab, `find` and `all_labs` to look at what there is.
 
     lab_id -- tells it from other labs of its name, before and after.
@@ -76,7 +73,7 @@ class Ledger:
         """
         labs = root / "labs"
         labs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = cls(labs / name, secrets.token_hex(8))
+        ledger = cls(labs / name, os.urandom(8).hex())
         draft = labs / f"{_NEW}{name}"
         with _exclusive(labs):
             _sweep(labs)
@@ -295,7 +292,7 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    folder.rename(folder.with_name(f"{_GONE}{folder.name}-{secrets.token_hex(4)}"))
+    folder.rename(folder.with_name(f"{_GONE}{folder.name}-{os.urandom(4).hex()}"))
 
 
 def _sweep(labs: Path) -> None:

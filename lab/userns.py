@@ -19,11 +19,9 @@ import pwd
 import shutil
 import signal
 import subprocess
-import traceback
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from lab.errors import Fault, LabError
 
@@ -53,16 +51,14 @@ MS_PRIVATE = 0x4_0000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    """`count` ids on this machine, from `first` on."""
+class IdRange(NamedTuple):
+    """`size` ids on this machine, from `first` on."""
 
     first: int
-    count: int = ID_COUNT
+    size: int = ID_COUNT
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(NamedTuple):
     """What is mapped to 0..65535 in a user namespace of the current user.
 
     uids, gids -- the ranges, `ID_COUNT` ids each.
@@ -131,7 +127,7 @@ def free_range(text: str) -> str:
     From 100000 on, as useradd has it (login.defs(5), SUB_UID_MIN).
     """
     names = {line.partition(":")[0].strip() for line in text.splitlines()}
-    first = max([100_000, *(taken.first + taken.count for taken in parse_ranges(text, names))])
+    first = max([100_000, *(taken.first + taken.size for taken in parse_ranges(text, names))])
     return f"{first}-{first + ID_COUNT - 1}"
 
 
@@ -150,7 +146,7 @@ def ids_for_current_user() -> Ids:
     for kind in ("subuid", "subgid"):
         path = ETC / kind
         texts[kind] = text = path.read_text() if path.exists() else ""
-        fitting = [r for r in parse_ranges(text, (name, str(uid))) if r.count >= ID_COUNT]
+        fitting = [r for r in parse_ranges(text, (name, str(uid))) if r.size >= ID_COUNT]
         found[kind] = IdRange(fitting[0].first) if fitting else None
     if uid == 0:
         return Ids(
@@ -189,7 +185,7 @@ def write_maps(pid: int, ids: Ids) -> None:
         ("newgidmap", "gid_map", ids.gids),
         ("newuidmap", "uid_map", ids.uids),
     ):
-        line = ["0", str(ranged.first), str(ranged.count)]
+        line = ["0", str(ranged.first), str(ranged.size)]
         if ids.privileged:
             try:
                 Path(f"/proc/{pid}/{file}").write_text(" ".join(line))
@@ -309,6 +305,8 @@ def _in_child(
     except LabError as error:
         answer = {"error": [error.doing, error.saw, error.fault.name, error.todo]}
     except BaseException:  # noqa: BLE001 -- a forked child must end here, whatever happened
+        import traceback  # noqa: PLC0415 - loaded when there is something to tell
+
         answer = {"crash": traceback.format_exc()}
     try:
         with open(result, "wb") as stream:  # noqa: PTH123 -- a descriptor has no path

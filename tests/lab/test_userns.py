@@ -42,8 +42,8 @@ def test_the_callers_own_id_is_never_in_the_range() -> None:
     """Nothing in a lab is the user: neither uid nor gid lies in what is mapped."""
     ids = ids_for_current_user()
     for ranged, own in ((ids.uids, os.getuid()), (ids.gids, os.getgid())):
-        assert not ranged.first <= own < ranged.first + ranged.count
-        assert ranged.count == 65536
+        assert not ranged.first <= own < ranged.first + ranged.size
+        assert ranged.size == 65536
 
 
 @pytest.mark.lab

@@ -55,7 +55,7 @@ class Request(NamedTuple):
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Request:
         """Rebuild a request from its JSON form (made by the provider)."""
-        ids = data["ids"]
+        uids, gids, privileged = data["ids"]
         return cls(
             root=Path(data["root"]),
             record=data["record"],
@@ -64,7 +64,7 @@ class Request(NamedTuple):
             hosts=[HostRequest(**host) for host in data["hosts"]],
             images=data["images"],
             holds=data["holds"],
-            ids=Ids(IdRange(**ids["uids"]), IdRange(**ids["gids"]), privileged=ids["privileged"]),
+            ids=Ids(IdRange(*uids), IdRange(*gids), privileged),
         )
 
 

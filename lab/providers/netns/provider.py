@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +245,7 @@ def _request(order: Order) -> bytes:
             ],
             "images": [str(image.rootfs) for image in images],
             "holds": [str(image.lock) for image in images],
-            "ids": asdict(ids_for_current_user()),
+            "ids": ids_for_current_user(),
         }
     ).encode()
     return b"%d\n" % len(body) + body
