@@ -157,7 +157,7 @@ def test_lab_capture_is_a_live_pcapng(state: Path, tmp_path: Path) -> None:
         assert tap.stderr
         assert "capturing on guest/eth0" in tap.stderr.readline()
         assert call(state, "lab-run", "peer", "--", "ping", "-nc1", "192.168.1.10").returncode == 0
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while b"\x08\x00" not in file.read_bytes() and time.monotonic() < end:
             time.sleep(0.01)
         tap.send_signal(signal.SIGINT)
@@ -181,7 +181,7 @@ def test_lab_forward_opens_the_guests_chat_here(state: Path) -> None:
         line = forward.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+/", line)
         assert found, line
-        with urllib.request.urlopen(f"{found[0]}client/Home.php", timeout=10) as page:
+        with urllib.request.urlopen(f"{found[0]}client/Home.php", timeout=60) as page:
             assert "Post Chat" in page.read().decode()
     finally:
         forward.send_signal(signal.SIGINT)
@@ -348,7 +348,7 @@ def test_a_run_killed_at_any_moment_leaves_nothing_that_lab_down_does_not_remove
     time.sleep(0.25 + 0.3 * seed)  # the moment is what is tested
     run.kill()
     run.wait()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while '"creating"' in call(folder, "lab-status", "--json").stdout and time.monotonic() < end:
         pass
     call(folder, "lab-down", "--all")

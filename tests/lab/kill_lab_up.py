@@ -86,7 +86,7 @@ def _time_of_one(root: Path) -> float:
 
 def _settle(root: Path) -> None:
     """Wait until the lab is either committed or gone."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while time.monotonic() < end:
         _reap()
         state = lifecycle.status("small", root).state
@@ -98,7 +98,7 @@ def _settle(root: Path) -> None:
 
 def _left(root: Path) -> list[str]:
     """Return what is still there after a while: processes by command line, files by path."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while time.monotonic() < end and (_reap() or _children()):
         time.sleep(0.002)
     files = [str(p) for p in (root / "labs").rglob("*") if p.name != ".lock"]

@@ -110,7 +110,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 def await_end_of_builds(folder: Path) -> None:
     """Wait until no process has `folder` mounted (each build binds its own); fail after 5 s."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while left := [p for p in Path("/proc").glob("[0-9]*") if str(folder) in mounts(p)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -292,7 +292,7 @@ def test_ctrl_c_leaves_nothing(recipes: Path, cache: Path) -> None:
         while "unpacking" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+        process.wait(timeout=60)
     assert list(cache.iterdir()) == []
     await_end_of_builds(cache)
 
@@ -313,7 +313,7 @@ def test_kill_9_leaves_nothing_half_made(recipes: Path, tiny: ImageRef, kill: in
     try:
         await_end_of_builds(folder)
         if (folder / "images").exists():
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 30
             while True:
                 found = list_images()
                 names = {path.name for path in (folder / "images").iterdir()}

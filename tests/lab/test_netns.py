@@ -39,7 +39,7 @@ def out(lab: OpenLab, host: str, *argv: str) -> str:
     return lab.session(host).run(argv).stdout.decode()
 
 
-def until(condition: Callable[[], bool], deadline: float = 10.0) -> None:
+def until(condition: Callable[[], bool], deadline: float = 30.0) -> None:
     """Wait until something holds, or fail."""
     end = time.monotonic() + deadline
     while not condition():

@@ -163,7 +163,7 @@ run_mapped(work, namespaces=CLONE_NEWPID)
         assert os.read(caller.stdout.fileno(), 100) == b"started"
         os.kill(caller.pid, sig)
         # End of file comes when the last process with the pipe's other end has gone.
-        assert select.select([caller.stdout], [], [], 5)[0], "something outlived the caller"
+        assert select.select([caller.stdout], [], [], 30)[0], "something outlived the caller"
         assert os.read(caller.stdout.fileno(), 100) == b""
 
 

@@ -46,7 +46,7 @@ class Chat:
         """Apply the role and wait until it answers."""
         role = roles.find("chat_server")
         changed = role.apply(self.sessions[name], self.context(name))
-        role.probe(self.sessions[name], self.context(name), 10.0)
+        role.probe(self.sessions[name], self.context(name), 30.0)
         return changed
 
     def account(self, name: str) -> PlannedAccount:

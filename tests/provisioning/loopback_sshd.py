@@ -99,7 +99,7 @@ def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
         stderr=(folder / "log").open("wb"),
     )
     try:
-        until = time.monotonic() + 10
+        until = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -96,7 +96,7 @@ def test_silent_server_meets_the_deadline(sshd: Sshd) -> None:
                 sshd.private_key,
                 deadline=0.5,
             )
-        assert time.monotonic() - before < 3
+        assert time.monotonic() - before < 15
 
 
 def test_result_can_be_stored(session: Session) -> None:
@@ -149,9 +149,9 @@ def test_what_was_read_is_acknowledged_at_once() -> None:
 def test_deadline_of_a_command(session: Session) -> None:
     """A command that outlives its deadline is an error, and the session still works."""
     before = time.monotonic()
-    with pytest.raises(LabError, match=r"not done after 0\.3 s") as error:
-        session.run(["sh", "-c", "echo begun; exec sleep 5"], deadline=0.3)
-    assert time.monotonic() - before < 3
+    with pytest.raises(LabError, match=r"not done after 2 s") as error:
+        session.run(["sh", "-c", "echo begun; exec sleep 20"], deadline=2.0)
+    assert time.monotonic() - before < 15
     assert "begun" in refusal(error)
     assert session.run(["echo", "well"]).stdout == b"well\n"
 
@@ -159,7 +159,7 @@ def test_deadline_of_a_command(session: Session) -> None:
 def test_output_that_a_background_process_keeps_open(session: Session) -> None:
     """A command that leaves something holding its output is told so at the deadline."""
     with pytest.raises(LabError, match="keeps its output open"):
-        session.run(["sh", "-c", "sleep 3 & exit 0"], deadline=0.5)
+        session.run(["sh", "-c", "sleep 20 & exit 0"], deadline=3.0)
 
 
 def test_ten_megabytes_on_both_streams(session: Session) -> None:
