@@ -200,7 +200,7 @@ class Ledger:
         try:
             descriptor = os.open(self.folder / WORK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            raise self._gone() from None
+            raise self.gone() from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -208,7 +208,7 @@ class Ledger:
             return None
         if not self.current():
             os.close(descriptor)
-            raise self._gone()
+            raise self.gone()
         return descriptor
 
     def remove(self) -> None:
@@ -241,10 +241,10 @@ class Ledger:
         try:
             with _exclusive(self.folder.parent):
                 if not self.current():
-                    raise self._gone()
+                    raise self.gone()
                 yield
         except FileNotFoundError:
-            raise self._gone() from None
+            raise self.gone() from None
         except OSError as error:
             raise LabError(
                 f"writing the record of the lab {self.name!r}",
@@ -253,7 +253,8 @@ class Ledger:
                 todo=f"see whether {self.folder} can be written to and has space",
             ) from error
 
-    def _gone(self) -> LabError:
+    def gone(self) -> LabError:
+        """Return the error for a lab that was there a moment ago."""
         return LabError(
             f"working with the lab {self.name!r}",
             "it was taken down meanwhile",
