@@ -188,8 +188,11 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     if verb == "refuse":
         saw, todo = WHY_NOT[found.state]
         raise LabError(f"putting up the lab {plan.lab!r}", saw, fault=Fault.USER, todo=todo)
-    if verb in {"keep", "resume"}:
-        lab = attach(plan.lab, root)
+    if verb in {"keep", "resume"} and ledger:
+        try:
+            lab = _attached(ledger)
+        except KeyError:
+            raise ledger.gone() from None
         _refuse_other_plan(lab, plan)
         return lab, False
     if verb == "recreate" and ledger:
