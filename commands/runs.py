@@ -57,6 +57,7 @@ def run_experiment(
     path = labs.spec_path(experiment.spec)
     plan = labs.plan_of(path, options.name, browser=options.browser)
     definition.check(experiment, plan)
+    evidence.require_writable(options.out)  # before a lab is made for it
     ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
     since = time.monotonic()
     with contextlib.ExitStack() as held:

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -304,6 +305,21 @@ class RunFolder:
             self.path / DERIVED_LIST,
             canonical({"format": FORMAT, "made_by": made_by, "files": listing}),
         )
+
+
+def require_writable(root: Path) -> None:
+    """See that runs can be written under a folder, making it if need be. Raises LabError."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise LabError(
+            f"preparing the folder of runs {root}",
+            str(error),
+            fault=Fault.USER,
+            todo="Give a folder that can be written to, with --out.",
+        ) from error
 
 
 def runs(root: Path) -> list[RunFolder]:

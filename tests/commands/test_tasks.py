@@ -109,6 +109,7 @@ def test_wrong_names_list_what_there_is(tmp_path: Path) -> None:
         (("report", "never"), "runs in"),
         (("lab-run", "guest", "--", "true"), "none"),
         (("lab-down", "--name", "ghost"), "none"),
+        (("run", "paper", "--out", "/dev/null/runs"), "/dev/null"),
     ):
         done = call(tmp_path, *words)
         assert (done.returncode, expected in done.stderr) == (2, True), (words, done.stderr)
