@@ -77,8 +77,9 @@ def test_ups_and_downs_of_one_name_at_once_never_corrupt(tmp_path: Path) -> None
         )
         for n in range(3)
     ]  # fmt: skip
-    assert [hammer.communicate(timeout=60)[0] for hammer in hammers] == ["", "", ""]
+    said = [hammer.communicate(timeout=60)[0] for hammer in hammers]
     lifecycle.down("small", root)
+    assert said == ["", "", ""]
     assert [path.name for path in (root / "labs").iterdir()] == [".lock"]
     lifecycle.up(small_plan(), images, root=root)
     assert lifecycle.down("small", root)

@@ -249,7 +249,6 @@ def _become_host(
 ) -> None:
     """In the middle process: make the namespaces, fork the host's PID 1, hand over, go."""
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, files)
         sys_.unshare(_HOST_NAMESPACES)
         _disable_ipv6()
         for name, value in PLAIN.items():
@@ -257,20 +256,23 @@ def _become_host(
         network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         child = os.fork()
         if child == 0:
-            _first_process(request, channel)
+            _first_process(request, channel, files)
         socket.send_fds(channel, [str(child).encode()], [network])
     except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
         channel.send((str(error) or repr(error)).encode())
     os._exit(0)
 
 
-def _first_process(request: rootfs.HostRequest, channel: socket.socket) -> None:
+def _first_process(
+    request: rootfs.HostRequest, channel: socket.socket, files: tuple[int, int]
+) -> None:
     """In the host's PID 1: build the root and become init. What goes wrong is told and final."""
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         sys_.close_descriptors({channel.fileno()})
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
         _loopback_up()
         rootfs.enter(request)
         rootfs.run_init()
