@@ -13,7 +13,6 @@ import base64
 import os
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 SPECULATIVE: Final = 256
 DEADLINE_S: Final = 600.0
+# No folder of that name exists, so nobody's preferences change a result and nothing is left behind.
+NOWHERE: Final = "/nonexistent"
 _COLUMNS: Final = {
     "No.": "%m",
     "Time": "%Rt",
@@ -175,37 +176,36 @@ class Tshark:
 
 
 def _tshark(argv: list[str], doing: str) -> subprocess.CompletedProcess[bytes]:
-    with tempfile.TemporaryDirectory(prefix="imlab-tshark-") as home:
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": home,
-            "WIRESHARK_CONFIG_DIR": home,
-            "LC_ALL": "C.UTF-8",
-            "TZ": "UTC",
-        }
-        try:
-            return subprocess.run(
-                ["tshark", *argv],
-                capture_output=True,
-                check=False,
-                env=environment,
-                timeout=DEADLINE_S,
-                stdin=subprocess.DEVNULL,
-            )
-        except FileNotFoundError as error:
-            raise LabError(
-                doing,
-                "tshark is not installed",
-                fault=Fault.MACHINE,
-                todo="Install it: apt install tshark",
-            ) from error
-        except subprocess.TimeoutExpired as error:
-            raise LabError(
-                doing,
-                f"tshark did not finish within {DEADLINE_S:.0f} s",
-                fault=Fault.MACHINE,
-                todo="Cut the capture with `editcap -c` and judge the parts.",
-            ) from error
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": NOWHERE,
+        "WIRESHARK_CONFIG_DIR": NOWHERE,
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+    }
+    try:
+        return subprocess.run(
+            ["tshark", *argv],
+            capture_output=True,
+            check=False,
+            env=environment,
+            timeout=DEADLINE_S,
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError as error:
+        raise LabError(
+            doing,
+            "tshark is not installed",
+            fault=Fault.MACHINE,
+            todo="Install it: apt install tshark",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise LabError(
+            doing,
+            f"tshark did not finish within {DEADLINE_S:.0f} s",
+            fault=Fault.MACHINE,
+            todo="Cut the capture with `editcap -c` and judge the parts.",
+        ) from error
 
 
 def _complaint(stderr: bytes) -> str:
