@@ -220,7 +220,7 @@ def command(runs: int) -> list[Row]:
 
 
 def start(runs: int) -> list[Row]:
-    """Time three bare hosts from process start to logged in, beside doing nothing at all."""
+    """Time three bare hosts from process start to SSH, beside doing nothing at all."""
     images({"debian-base"})
     inv = str(PROJECT / "inv")
     with _state() as root:
@@ -246,7 +246,7 @@ def start(runs: int) -> list[Row]:
     whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
         Row(
-            "./inv lab-up, three bare hosts, process start to logged in",
+            "./inv lab-up, three bare hosts, process start to every sshd answering",
             whole * 1e3,
             "./inv --version",
             floor * 1e3,
