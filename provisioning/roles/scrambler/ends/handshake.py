@@ -17,8 +17,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from .aead import KEY
 from .keys import (
-    KEY,
     OF_INITIATOR,
     OF_RESPONDER,
     RANDOM,

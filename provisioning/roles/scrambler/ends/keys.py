@@ -13,7 +13,6 @@ from __future__ import annotations
 import secrets
 import threading
 import unicodedata
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
@@ -49,18 +48,20 @@ class Keyring:
     passphrase: bytes = field(repr=False)
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT))
     cost: int = COST
-    _masters: OrderedDict[bytes, bytes] = field(default_factory=OrderedDict, repr=False)
+    _masters: dict[bytes, bytes] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def master(self, salt: bytes) -> bytes:
         """Return the master key for a salt. Slow the first time, one at a time."""
+        known = self._masters.get(salt)
+        if known is not None:  # whoever waits for a new salt's key keeps nobody else waiting
+            return known
         with self._lock:
             if salt not in self._masters:
                 kdf = Scrypt(salt=salt, length=KEY, n=self.cost, r=BLOCK, p=PARALLEL)
                 self._masters[salt] = kdf.derive(self.passphrase)
                 if len(self._masters) > KEPT:
-                    oldest = next(key for key in self._masters if key != self.salt)
-                    del self._masters[oldest]
+                    del self._masters[next(key for key in self._masters if key != self.salt)]
             return self._masters[salt]
 
 
