@@ -128,16 +128,15 @@ class Opener:
             raise
         self._move_up()
 
-    def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
-        """Take in bytes of any number and return the frames, each with bytes of its own."""
-        frames: list[Frame] = []
+    def feed(self, data: bytes | bytearray | memoryview) -> Iterator[Frame]:
+        """Take in bytes of any number and give out the frames, each with bytes of its own."""
         rest = memoryview(data)
         while rest:
             piece = rest[: len(self.space())]
             self._view[self._end : self._end + len(piece)] = piece
             rest = rest[len(piece) :]
-            frames += [Frame(frame.kind, bytes(frame.data)) for frame in self.filled(len(piece))]
-        return frames
+            for frame in self.filled(len(piece)):
+                yield Frame(frame.kind, bytes(frame.data))
 
     def finish(self) -> None:
         """Take note that no more bytes come. Raises RefusedError unless the sender said so."""
