@@ -148,6 +148,7 @@ class Shim:
                 self._carriers.add(carrier)
                 self._tally.carried += 1
                 changed = self._keyring is not keyring
+            self._changed.set()
             if changed:
                 carrier.stop()
             failure = carrier.run()
@@ -226,20 +227,25 @@ class Shim:
 
     def control(self, sock: socket.socket) -> None:
         """Do what the command scrambler-key asks for: one line of JSON, one answer."""
-        with sock, sock.makefile("rwb") as stream:
-            answer = {"error": ""}
-            try:
-                asked = json.loads(stream.readline(LONGEST))
-                if asked["do"] == "enter":
-                    self.enter(entered(asked["passphrase"]), str(asked.get("mark", "")))
-                elif asked["do"] == "forget":
-                    self.forget()
-                else:
-                    answer["error"] = "it can enter and forget"
-            except (ValueError, KeyError, TypeError, AttributeError):
-                answer["error"] = "a passphrase has 1 to 1024 bytes and no control characters"
-            with contextlib.suppress(OSError):
-                stream.write(json.dumps(answer).encode() + b"\n")
+        with sock, contextlib.suppress(OSError), sock.makefile("rwb") as stream:
+            line = stream.readline(LONGEST)
+            if not line:  # somebody only wanted to know whether anybody listens
+                return
+            stream.write(json.dumps({"error": self._asked(line)}).encode() + b"\n")
+
+    def _asked(self, line: bytes) -> str:
+        """Do what a line of JSON asks for; return what was wrong with it, "" if nothing."""
+        try:
+            asked = json.loads(line)
+            if asked["do"] == "enter":
+                self.enter(entered(asked["passphrase"]), str(asked.get("mark", "")))
+            elif asked["do"] == "forget":
+                self.forget()
+            else:
+                return "it can enter and forget"
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "a passphrase has 1 to 1024 bytes and no control characters"
+        return ""
 
 
 def listen(address: str, port: int) -> socket.socket:
