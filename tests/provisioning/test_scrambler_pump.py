@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -65,8 +65,9 @@ def relay(line: Line, source: socket.socket, target: socket.socket, meddle: Medd
             if len(changed) < len(data):
                 break
         target.shutdown(socket.SHUT_WR)
-    except OSError:  # one of the ends has reset it: so does the attacker
-        pump.reset(target)
+    except OSError:  # one of the ends has reset it: the attacker lets go
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
