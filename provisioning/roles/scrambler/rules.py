@@ -2,7 +2,7 @@
 
 Nothing depends on the scrambler running. If it does not, the redirected connection finds nobody
 at its port and is reset; what is not redirected (a connection older than the rules, IPv6) is
-reset as well. A connection that stays on the host is nobody else's business and is left alone.
+reset as well; resets themselves, which carry nothing, pass. A connection that stays on the host is nobody else's business and is left alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ table inet {TABLE} {{
   chain leaving {{
     type filter hook output priority 0; policy accept;
     oifname "lo" accept
+    tcp flags & rst == rst accept
     tcp dport {named} counter reject with tcp reset
     tcp sport {named} counter reject with tcp reset
   }}

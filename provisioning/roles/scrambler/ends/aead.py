@@ -12,6 +12,7 @@ OpenSSL is used with one context a direction that is kept. Both are tried agains
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -44,11 +45,11 @@ class PlainCipher:
 
     def seal(self, number: int, header: bytes, data: memoryview) -> bytes:
         """Return header, ciphertext and tag."""
-        return header + self._aead.encrypt(_NONCE.pack(number), data, header)
+        return header + self._aead.encrypt(_NONCE.pack(number), _bytes(data), header)
 
     def open(self, number: int, header: memoryview, sealed: memoryview) -> bytes:
         """Return the plaintext. Raises InvalidTag."""
-        return self._aead.decrypt(_NONCE.pack(number), sealed, header)
+        return self._aead.decrypt(_NONCE.pack(number), _bytes(sealed), _bytes(header))
 
 
 class KeptCipher:
@@ -116,6 +117,11 @@ class KeptCipher:
         return self._view[:size]
 
 
+def _bytes(view: memoryview) -> bytes | memoryview:
+    return view if _binding() is None else bytes(view)  # older versions want bytes
+
+
+@cache
 def _binding() -> tuple[Any, Any] | None:
     """Return `cryptography`'s own (lib, ffi) if they have ciphers, as they had before 42."""
     from cryptography.hazmat.bindings.openssl.binding import (  # noqa: PLC0415 -- slow, used once
