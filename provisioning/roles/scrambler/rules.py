@@ -2,7 +2,8 @@
 
 Nothing depends on the scrambler running. If it does not, the redirected connection finds nobody
 at its port and is reset; what is not redirected (a connection older than the rules, IPv6) is
-reset as well; resets themselves, which carry nothing, pass. A connection that stays on the host is nobody else's business and is left alone.
+reset as well. Resets themselves pass, since they carry nothing: whoever comes plainly is told so
+at once. A connection that stays on the host is nobody else's business and is left alone.
 """
 
 from __future__ import annotations
