@@ -183,7 +183,7 @@ def test_the_record_format_stays() -> None:
     cipher = aead.PlainCipher(KEY)
     for number, record in enumerate(sealed([b"", b"abc"])):
         kind, size = record[0], int.from_bytes(record[1:4], "big")
-        data = cipher.open(number, memoryview(record[:4]), memoryview(record[4:]))
+        data = cipher.open(number, kind << 24 | size, memoryview(record)[4:])
         assert (kind, len(data)) == ((DATA, size) if number < 2 else (CLOSE, 0))
     assert sealed([b"abc"])[0].hex() == "010000036fded636f2e92c0574d9e44af21e6edb7d62e2"
 

@@ -82,18 +82,18 @@ key = bytes(range(32))
 plain = PlainCipher(key)
 seal, open_ = KeptCipher(key, 65536, sealing=True), KeptCipher(key, 65536, sealing=False)
 for number, size in enumerate([0, 1, 15, 16, 17, 1500, 65536, 0, 3]):
-    data, header = bytes(n % 251 for n in range(size)), b"\\1" + size.to_bytes(3, "big")
+    data, header = bytes(n % 251 for n in range(size)), 1 << 24 | size
     one = plain.seal(number, header, memoryview(data))
     assert one == bytes(seal.seal(number, header, memoryview(data))), size
     view = memoryview(one)
     for cipher in (plain, open_):
-        assert bytes(cipher.open(number, view[:4], view[4:])) == data
-    for place in (4 + size, len(one) - 1, size // 2 + 4):
+        assert bytes(cipher.open(number, header, view[4:])) == data
+    for place in (3, 4 + size, len(one) - 1, size // 2 + 4):
         bad = bytearray(one)
         bad[place] ^= 1
         for cipher in (plain, open_):
             try:
-                cipher.open(number, memoryview(bad)[:4], memoryview(bad)[4:])
+                cipher.open(number, int.from_bytes(bad[:4], "big"), memoryview(bad)[4:])
             except Exception as error:
                 assert type(error).__name__ == "InvalidTag"
             else:

@@ -4,13 +4,14 @@ Nothing depends on the scrambler running. If it does not, the redirected connect
 at its port and is reset; what is not redirected (a connection older than the rules, IPv6) is
 reset as well. Resets themselves pass, since they carry nothing: whoever comes plainly is told so
 at once. A connection that stays on the host is nobody else's business and is left alone.
+Only what is redirected needs the kernel's tracking of connections: the sealed ones do without.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioning.roles.scrambler.ends.shim import AWAY
+from provisioning.roles.scrambler.ends.shim import AWAY, WIRE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +26,16 @@ def rules(ports: Iterable[int]) -> str:
 table inet {TABLE} {{}}
 delete table inet {TABLE}
 table inet {TABLE} {{
+  chain wire_out {{
+    type filter hook output priority -300; policy accept;
+    tcp dport {WIRE} notrack
+    tcp sport {WIRE} notrack
+  }}
+  chain wire_in {{
+    type filter hook prerouting priority -300; policy accept;
+    tcp dport {WIRE} notrack
+    tcp sport {WIRE} notrack
+  }}
   chain away {{
     type nat hook output priority -100; policy accept;
     fib daddr type local accept

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 KEY = 32  # bytes
 TAG = 16  # bytes
 _GET_TAG, _SET_TAG = 0x10, 0x11  # EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG of openssl/evp.h
+HEADER = 4  # bytes, authenticated but not secret
 _NONCE = struct.Struct(">4xQ")  # 96 bits: four zero bytes, then the record's number
+_START = struct.Struct(">4xQI")  # nonce and header
 
 
 class Cipher(Protocol):
-    """One direction's cipher."""
+    """One direction's cipher. A header is four bytes, given as a number."""
 
-    def seal(self, number: int, header: bytes, data: memoryview) -> bytes | memoryview:
+    def seal(self, number: int, header: int, data: memoryview) -> bytes | memoryview:
         """Return header, ciphertext and tag; what is returned is valid until the next call."""
 
-    def open(self, number: int, header: memoryview, sealed: memoryview) -> bytes | memoryview:
+    def open(self, number: int, header: int, sealed: memoryview) -> bytes | memoryview:
         """Return the plaintext, valid until the next call. Raises InvalidTag."""
 
 
@@ -43,13 +45,15 @@ class PlainCipher:
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
 
-    def seal(self, number: int, header: bytes, data: memoryview) -> bytes:
+    def seal(self, number: int, header: int, data: memoryview) -> bytes:
         """Return header, ciphertext and tag."""
-        return header + self._aead.encrypt(_NONCE.pack(number), _bytes(data), header)
+        start = header.to_bytes(HEADER, "big")
+        return start + self._aead.encrypt(_NONCE.pack(number), _bytes(data), start)
 
-    def open(self, number: int, header: memoryview, sealed: memoryview) -> bytes:
+    def open(self, number: int, header: int, sealed: memoryview) -> bytes:
         """Return the plaintext. Raises InvalidTag."""
-        return self._aead.decrypt(_NONCE.pack(number), _bytes(sealed), _bytes(header))
+        start = header.to_bytes(HEADER, "big")
+        return self._aead.decrypt(_NONCE.pack(number), _bytes(sealed), start)
 
 
 class KeptCipher:
@@ -65,56 +69,62 @@ class KeptCipher:
         lib, ffi = self._lib, self._ffi = binding
         self._context = ffi.gc(lib.EVP_CIPHER_CTX_new(), lib.EVP_CIPHER_CTX_free)
         self._sealing = int(sealing)
+        self._largest = largest
+        self._null = ffi.NULL
         kind = lib.EVP_get_cipherbyname(b"aes-256-gcm")
-        null = self._null = ffi.NULL
-        self._done(
-            lib.EVP_CipherInit_ex(self._context, kind, null, key, null, self._sealing),
-        )
-        self._nonce = bytearray(_NONCE.size)
-        self._nonce_there = ffi.from_buffer(self._nonce)
-        self._length = ffi.new("int *")
-        self._buffer = bytearray(4 + largest + TAG)
+        if lib.EVP_CipherInit_ex(self._context, kind, ffi.NULL, key, ffi.NULL, self._sealing) != 1:
+            raise InvalidTag
+        # nonce (12 bytes), header (4), then data: one buffer, whose parts have fixed places
+        self._buffer = bytearray(_START.size + largest + TAG)
         self._view = memoryview(self._buffer)
-        self._there = ffi.from_buffer(self._buffer)
+        self._nonce = ffi.from_buffer(self._buffer)
+        self._header = self._nonce + _NONCE.size
+        self._data = self._nonce + _START.size
+        self._length = ffi.new("int *")
 
-    def _done(self, returned: int) -> None:
-        if returned != 1:
-            self._lib.ERR_clear_error()
-            raise InvalidTag
-
-    def _start(self, number: int, header: Any) -> None:  # noqa: ANN401 -- a buffer of cffi's
-        lib, null = self._lib, self._null
-        _NONCE.pack_into(self._nonce, 0, number)
-        self._done(
-            lib.EVP_CipherInit_ex(self._context, null, null, null, self._nonce_there, self._sealing)
-        )
-        self._done(lib.EVP_CipherUpdate(self._context, null, self._length, header, 4))
-
-    def seal(self, number: int, header: bytes, data: memoryview) -> memoryview:
+    def seal(self, number: int, header: int, data: memoryview) -> memoryview:
         """Return header, ciphertext and tag, in a buffer that the next call uses again."""
-        lib, context, length, there = self._lib, self._context, self._length, self._there
+        lib, context, length, null = self._lib, self._context, self._length, self._null
         size = len(data)
-        self._start(number, header)
-        self._buffer[:4] = header
-        source = self._ffi.from_buffer(data)
-        self._done(lib.EVP_CipherUpdate(context, there + 4, length, source, size))
-        self._done(lib.EVP_CipherFinal_ex(context, there + 4 + size, length))
-        self._done(lib.EVP_CIPHER_CTX_ctrl(context, _GET_TAG, TAG, there + 4 + size))
-        return self._view[: 4 + size + TAG]
+        if size > self._largest:
+            raise ValueError("more than the largest record")
+        place = self._data
+        tag = place + size
+        _START.pack_into(self._buffer, 0, number, header)
+        if not (
+            lib.EVP_CipherInit_ex(context, null, null, null, self._nonce, 1) == 1
+            and lib.EVP_CipherUpdate(context, null, length, self._header, HEADER) == 1
+            and lib.EVP_CipherUpdate(context, place, length, self._ffi.from_buffer(data), size) == 1
+            and lib.EVP_CipherFinal_ex(context, tag, length) == 1
+            and lib.EVP_CIPHER_CTX_ctrl(context, _GET_TAG, TAG, tag) == 1
+        ):
+            raise self._failed(size)
+        return self._view[_NONCE.size : _START.size + size + TAG]
 
-    def open(self, number: int, header: memoryview, sealed: memoryview) -> memoryview:
+    def open(self, number: int, header: int, sealed: memoryview) -> memoryview:
         """Return the plaintext, in a buffer that the next call uses again. Raises InvalidTag."""
-        lib, context, length, there = self._lib, self._context, self._length, self._there
+        lib, context, length, null = self._lib, self._context, self._length, self._null
         size = len(sealed) - TAG
+        if not 0 <= size <= self._largest:
+            raise ValueError("more than the largest record, or less than a tag")
+        place = self._data
         source = self._ffi.from_buffer(sealed)
-        self._start(number, self._ffi.from_buffer(header))
-        self._done(lib.EVP_CIPHER_CTX_ctrl(context, _SET_TAG, TAG, source + size))
-        self._done(lib.EVP_CipherUpdate(context, there, length, source, size))
-        if lib.EVP_CipherFinal_ex(context, there + size, length) != 1:
-            self._buffer[:size] = bytes(size)  # unverified plaintext: nobody gets to see it
-            self._lib.ERR_clear_error()
-            raise InvalidTag
-        return self._view[:size]
+        _START.pack_into(self._buffer, 0, number, header)
+        if not (
+            lib.EVP_CipherInit_ex(context, null, null, null, self._nonce, 0) == 1
+            and lib.EVP_CipherUpdate(context, null, length, self._header, HEADER) == 1
+            and lib.EVP_CIPHER_CTX_ctrl(context, _SET_TAG, TAG, source + size) == 1
+            and lib.EVP_CipherUpdate(context, place, length, source, size) == 1
+            and lib.EVP_CipherFinal_ex(context, place + size, length) == 1
+        ):
+            raise self._failed(size)
+        return self._view[_START.size : _START.size + size]
+
+    def _failed(self, size: int) -> InvalidTag:
+        """Wipe what was not verified: nobody gets to see it."""
+        self._view[_START.size : _START.size + size] = bytes(size)
+        self._lib.ERR_clear_error()
+        return InvalidTag()
 
 
 def _bytes(view: memoryview) -> bytes | memoryview:

@@ -11,12 +11,12 @@ says what that protects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
-from .aead import TAG, ciphers
+from .aead import HEADER, TAG, ciphers
 from .refusal import EXHAUSTED, MALFORMED, TAMPERED, TRUNCATED, RefusedError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DATA, CLOSE, ABORT = 1, 2, 3
 KINDS = (DATA, CLOSE, ABORT)
-HEADER = 4  # bytes
+_HEADER = struct.Struct(">I")
 LARGEST = 65536  # bytes of plaintext in a record
 # One key seals 2^38 bytes at most: 2^34 blocks, of which an attacker learns less than 2^-60
 # (RFC 8446, 5.5, has the same bound for smaller records), and 2^32 records (SP 800-38D, 8.3).
@@ -32,8 +32,7 @@ MOST_BYTES = 1 << 38
 MOST_RECORDS = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """What came out of a record: DATA with its bytes, CLOSE or ABORT.
 
     data is valid until the next frame is asked for.
@@ -81,8 +80,7 @@ class Sealer:
             raise ValueError(f"no record of kind {kind} with {size} bytes can be made here")
         number = self._budget.spend(size)
         self._ended = kind != DATA
-        header = (kind << 24 | size).to_bytes(HEADER, "big")
-        return self._cipher.seal(number, header, memoryview(data))
+        return self._cipher.seal(number, kind << 24 | size, memoryview(data))
 
 
 class Opener:
@@ -151,9 +149,8 @@ class Opener:
         here = self._end - start
         if here < HEADER:
             return None
-        header = view[start : start + HEADER]
-        kind = header[0]
-        size = header[1] << 16 | header[2] << 8 | header[3]
+        (header,) = _HEADER.unpack_from(view, start)
+        kind, size = header >> 24, header & 0xFFFFFF
         # Both are checked before they are waited for: nobody makes us hold more than a record.
         if kind not in KINDS or size > LARGEST or (size and kind != DATA):
             raise RefusedError(MALFORMED, "what arrived is no record")
