@@ -245,6 +245,19 @@ def test_a_recorded_handshake_is_no_use() -> None:
         initiator.answered(answer)
 
 
+def test_who_learns_the_key_later_reads_what_was_recorded() -> None:
+    """There is no forward secrecy: the wire's bytes and the passphrase are enough."""
+    initiator, responder = ends()
+    hello = initiator.hello()
+    answer = responder.answer(hello)
+    _, ours = initiator.answered(answer)
+    wire = b"".join(sealed([b"HI SIR, BLACKOUT!"], key=ours.seal))
+    salt, randoms = answer[5:21], hello[-32:] + answer[21:53]
+    master = ring().master(salt)
+    key = derive(master, randoms, keys.TO_RESPONDER, 80, hello + answer[:53])
+    assert next(Opener(key).feed(wire)).data == b"HI SIR, BLACKOUT!"
+
+
 def test_what_leads_elsewhere_is_refused() -> None:
     """A hello for another address or port is refused: nobody turns it to whom it was not for."""
     for address, port in ((PEER, 80), (GUEST, 22)):
