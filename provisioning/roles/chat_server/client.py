@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote_plus, urljoin, urlsplit
 
 from lab.errors import Fault, LabError
-from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning import bridging
+from provisioning.messaging import Carried, Exchange, Message, poll, recorded
 from provisioning.probing import http_get, wait_until
 from provisioning.roles.chat_server.pages import Page, read
 from provisioning.roles.chat_server.repository import at_rest
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Action, AtRest, Client, Connect
+    from provisioning.messaging import Action, AtRest, Client, Connect, Kind
     from provisioning.transport import Session
 
 PORTS = {"http": 80, "https": 443}
@@ -33,6 +35,7 @@ HOME = "http://localhost/client/Home.php"  # the user's own page, on the user's 
 USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefox/49.0"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 MAX_REDIRECTS = 5
+MAX_CHARACTERS = 2000  # of a chat, as chat.php has it
 OK = 200
 
 
@@ -77,9 +80,19 @@ def _escape(text: str) -> str:
 class ChatSystem:
     """The messaging system of the role chat_server."""
 
+    ports: tuple[int, ...] = (PORTS["http"],)
+    longest: int = MAX_CHARACTERS  # a byte is never more than a character
+    stores: frozenset[Kind] = frozenset({"message", "user", "sealed"})
+
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
         """Return a client at host `at` of the server on host `server`."""
         return ChatClient(plan, at, server, connect)
+
+    def over_tls(
+        self, plan: Plan, at: str, server: str, connect: Connect, context: ssl.SSLContext
+    ) -> ChatClient:
+        """Return the same over HTTPS."""
+        return ChatClient(plan, at, server, bridging.tls(connect, context), scheme="https")
 
     def browser(self, plan: Plan, at: str, server: str, session: Session) -> Client:
         """Return a Chromium at host `at`."""
@@ -158,6 +171,10 @@ class ChatClient:
         """Return what the others posted (Figure 12), oldest first."""
         with self._recorded("incoming") as exchange:
             return self._table("Incoming.php", exchange)
+
+    def receive(self, message: Message, times: int, deadline: float) -> float:
+        """Look at the incoming chats until that one is there; return when it was seen."""
+        return poll(self, message, times, deadline)
 
     def outgoing(self) -> tuple[Message, ...]:
         """Return what the account posted (Figure 13), oldest first."""

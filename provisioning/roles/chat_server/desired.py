@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import bcrypt
-
+from provisioning import accounts
 from provisioning.files import File, Folder
 from provisioning.state import Data, Desired, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
     from importlib.resources.abc import Traversable
 
-    from lab.plan import Plan, PlannedAccount
+    from lab.plan import Plan
     from provisioning.roles import RoleContext
 
 PACKAGES = (
@@ -37,8 +33,6 @@ PARAMETERS = ("other", "accounts")
 ROOT = "/srv/imlab-chat"
 LOGIN_FILE = "/root/phpmyadmin-login"
 MAX_NAME = 64  # characters, the width of accounts.name
-MAX_PASSWORD = 72  # bytes; bcrypt looks at no more
-COST = 10  # PHP's own default for password_hash()
 APACHE = "/usr/sbin/apache2"
 MARIADB = "/usr/sbin/mariadbd"
 SOCKET = "/run/mysqld/mysqld.sock"
@@ -72,7 +66,7 @@ def faults(context: RoleContext) -> tuple[str, ...]:
         if key not in PARAMETERS
     ]
     found += _other_faults(plan, context.host.name, parameters.get("other"))
-    found += _account_faults(plan, parameters.get("accounts"))
+    found += accounts.faults(plan, parameters.get("accounts"), _name_fault)
     return tuple(found)
 
 
@@ -88,31 +82,16 @@ def _other_faults(plan: Plan, own: str, other: Any) -> Iterator[str]:  # noqa: A
         yield f"other: {other!r} has no address"
 
 
-def _account_faults(plan: Plan, accounts: Any) -> Iterator[str]:  # noqa: ANN401 -- from YAML
-    if not isinstance(accounts, list | tuple) or not accounts:
-        yield "'accounts' must be a list of at least one name from the lab's accounts"
-        return
-    known = {account.name: account for account in plan.accounts}
-    for position, name in enumerate(accounts):
-        if not isinstance(name, str) or name not in known:
-            yield f"accounts: {name!r} is unknown; the lab's accounts are {', '.join(known)}"
-        elif name in accounts[:position]:
-            yield f"accounts: {name!r} is there twice"
-        else:
-            yield from _credential_faults(known[name])
-
-
-def _credential_faults(account: PlannedAccount) -> Iterator[str]:
-    if not account.name.strip() or len(account.name) > MAX_NAME or not account.name.isprintable():
-        yield f"accounts: {account.name!r} must have 1 to {MAX_NAME} printable characters"
-    if not 0 < len(account.password.encode()) <= MAX_PASSWORD or "\0" in account.password:
-        yield f"accounts: the password of {account.name!r} must have 1 to {MAX_PASSWORD} bytes"
+def _name_fault(name: str) -> str:
+    if name.strip() and len(name) <= MAX_NAME and name.isprintable():
+        return ""
+    return f"must have 1 to {MAX_NAME} printable characters"
 
 
 def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
     """Return the state that the host must have; the parameters are free of `faults`.
 
-    hashes -- account -> what `password_hash` returned for it.
+    hashes -- account -> what `accounts.password_hash` returned for it.
     """
     return Desired(
         programs=(APACHE, MARIADB, "mariadb", "start-stop-daemon"),
@@ -221,46 +200,6 @@ def _database(hashes: Mapping[str, str]) -> Data:
     )
 
 
-@dataclass(slots=True)
-class _Hashes:
-    """Hashes that were asked for, each made once: bcrypt takes 50 ms outside Python's lock."""
-
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "bcrypt"))
-    lock: Lock = field(default_factory=Lock)
-    made: dict[tuple[str, PlannedAccount], Future[str]] = field(default_factory=dict)
-
-    def get(self, lab: str, account: PlannedAccount) -> Future[str]:
-        with self.lock:
-            key = (lab, account)
-            if key not in self.made:
-                self.made[key] = self.pool.submit(password_hash, lab, account)
-            return self.made[key]
-
-
-_HASHES = _Hashes()
-
-
 def begin(context: RoleContext) -> dict[str, Future[str]]:
     """Begin to hash the accounts' passwords; desired() waits for the results."""
-    names = set(context.parameters["accounts"])
-    plan = context.plan
-    return {a.name: _HASHES.get(plan.lab, a) for a in plan.accounts if a.name in names}
-
-
-def password_hash(lab: str, account: PlannedAccount) -> str:
-    """Return what PHP's password_verify() checks: bcrypt, cost 10.
-
-    The salt is made from the names of lab and account, not from chance: it need only differ
-    between accounts, and so the same plan wants the same state.
-    """
-    digest = hashlib.sha256(f"{lab}\0{account.name}".encode()).digest()[:16]
-    salt = f"$2b${COST:02d}$".encode() + _bcrypt_base64(digest)
-    hashed = bcrypt.hashpw(account.password.encode(), salt).decode()
-    return re.sub(r"^\$2b\$", "$2y$", hashed)  # the same algorithm by the name PHP has for it
-
-
-def _bcrypt_base64(digest: bytes) -> bytes:
-    """Return 16 bytes as bcrypt writes a salt: 22 characters of its own alphabet."""
-    alphabet = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-    bits = int.from_bytes(digest) << 4  # 128 bits, filled up to 22 times 6
-    return bytes(alphabet[bits >> shift & 63] for shift in range(126, -1, -6))
+    return accounts.begin(context.plan, context.parameters["accounts"])
