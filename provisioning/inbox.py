@@ -21,6 +21,7 @@ class Inbox:
         self._owner = owner
         self._arrived: list[tuple[Message, float]] = []
         self._trouble = ""
+        self._refused: list[str] = []
         self._changed = threading.Condition()
 
     def add(self, message: Message) -> None:
@@ -34,6 +35,11 @@ class Inbox:
         with self._changed:
             self._trouble = self._trouble or reason
             self._changed.notify_all()
+
+    def refuse(self, reason: str) -> None:
+        """Note that something came which is not shown, and why; it is told to who waits."""
+        with self._changed:
+            self._refused.append(reason)
 
     def check(self) -> None:
         """Raise LabError if there was trouble."""
@@ -55,7 +61,7 @@ class Inbox:
                     return found[times - 1] if times else time.monotonic()
                 self._raise()
                 if (left := until - time.monotonic()) <= 0:
-                    raise missed(message, deadline)
+                    raise missed(message, deadline, self._refused)
                 self._changed.wait(left)
 
     def _raise(self) -> None:

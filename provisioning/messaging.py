@@ -257,11 +257,11 @@ def poll(client: Client, message: Message, times: int, deadline: float) -> float
     return time.monotonic()
 
 
-def missed(message: Message, deadline: float) -> LabError:
-    """Return the error for a message that did not arrive."""
+def missed(message: Message, deadline: float, refused: Iterable[str] = ()) -> LabError:
+    """Return the error for a message that did not arrive; refused -- why others were not shown."""
     return LabError(
         f"waiting for the message {message.text!r} of {message.sender}",
-        f"it has not arrived after {deadline:g} s",
+        "\n".join((*refused, f"it has not arrived after {deadline:g} s")),
         fault=Fault.GUEST,
         todo="see the server's log: a message was lost",
     )
@@ -284,6 +284,7 @@ def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
     and text.
     """
     found: dict[tuple[str, str, str, str | None], Planted] = {}
+    typed: set[tuple[str, str, str, str | None]] = set()  # whose origin is known
     counts: dict[str, int] = {}
     for exchange in exchanges:
         for item in exchange.carried:
@@ -305,8 +306,10 @@ def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
                 item.sender,
                 item.recipient or (seen.recipient if seen else None),
                 exchange.server,
-                seen.at if seen and not item.up else exchange.at,
+                seen.at if seen and (key in typed or not item.up) else exchange.at,
                 bool(ways),
                 ways,
             )
+            if item.up:
+                typed.add(key)
     return tuple(found.values())

@@ -173,8 +173,9 @@ def facts_script(desired: Desired) -> str:
 def _service_fact(service: Service) -> str:
     pid_file = shlex.quote(service.pid_file)
     newer = " || ".join(f"[ {shlex.quote(f)} -nt {pid_file} ]" for f in service.files) or "false"
+    # A last line without its end is read all the same, and read says no.
     return (
-        f"if read -r pid < {pid_file} && kill -0 $pid; then\n"
+        f'pid=; read -r pid < {pid_file}; if [ -n "$pid" ] && kill -0 $pid; then\n'
         f"  if {newer}; then echo stale; else echo running; fi\n"
         "else echo stopped; fi"
     )

@@ -64,7 +64,10 @@ def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
 
 
 def _settings(context: RoleContext) -> str:
-    """Return ngircd.conf(5); with a certificate there is no port without TLS."""
+    """Return ngircd.conf(5); with a certificate there is no port without TLS.
+
+    No penalties: they would hold back for a second what somebody says who has just come.
+    """
     tls = ""
     if context.certificate:
         tls = f"[SSL]\nCertFile = {CERTIFICATE}\nKeyFile = {KEY}\nPorts = {TLS_PORT}\n"
@@ -82,6 +85,7 @@ ServerGID = irc
 [Limits]
 MaxConnectionsIP = 0
 MaxNickLength = {MAX_NICK}
+MaxPenaltyTime = 0
 [Options]
 DNS = no
 Ident = no

@@ -7,7 +7,6 @@ address is its name in small letters: client@guest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from lab.errors import LabError
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from provisioning.messaging import AtRest, Connect, Kind
     from provisioning.roles import RoleContext
     from provisioning.transport import Session
+
+
+_LUA = {ord(char): "\\" + by for char, by in zip('"\\\n\t', '"\\nt', strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,22 @@ class XmppSystem:
         self, plan: Plan, at: str, server: str, connect: Connect, ring: dict[str, bytes]
     ) -> XmppClient:
         """Return the same with OMEMO (XEP-0384)."""
-        return XmppClient(plan, at, server, connect, ring=ring)
+        from provisioning.roles.xmpp_server.omemo import (  # noqa: PLC0415 -- takes seconds
+            Sealer,
+        )
+
+        return XmppClient(plan, at, server, connect, sealer=Sealer(ring))
 
     def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
-        """Search Prosody's data and logs: XML in files of Lua."""
+        """Search Prosody's data and logs."""
+        return store.search(session, (desired.DATA, desired.LOGS), texts, _written)
 
-        def forms(text: str) -> set[str]:
-            written = {text, escape(text, quote=False), escape(text)}
-            return written | {form.replace("\\", "\\\\").replace('"', '\\"') for form in written}
 
-        return store.search(session, (desired.DATA, desired.LOGS), texts, forms)
+def _written(text: str) -> tuple[str, ...]:
+    """Return a text as logs have it, and as a string of Lua, which the archive is made of."""
+    lua = "".join(_LUA.get(char) or (chr(char) if char < 0x80 else f"\\{char}")  # noqa: PLR2004 -- ASCII
+                  for char in text.encode())  # fmt: skip
+    return text, lua
 
 
 ROLE = XmppServer()

@@ -1,7 +1,7 @@
 """An XMPP client: slixmpp in a thread of its own, over a connection that somebody else makes.
 
 XMPP confirms no message by itself: whether one arrived is seen at its recipient. With `context`
-the stream turns to TLS before anything else; with `ring` bodies are sealed by OMEMO.
+the stream turns to TLS before anything else; with `sealer` bodies are sealed by OMEMO.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lab.plan import Plan, PlannedAccount
     from provisioning.messaging import Action, Connect
+    from provisioning.roles.xmpp_server.omemo import Sealer
 
 LONGEST = 65_536  # bytes; the server takes stanzas of four times that, in XML
 SIGN_IN_DEADLINE = 20.0  # seconds; with OMEMO two hundred keys are made meanwhile
@@ -67,11 +68,11 @@ class XmppClient:
         connect: Connect,
         *,
         context: ssl.SSLContext | None = None,
-        ring: dict[str, bytes] | None = None,
+        sealer: Sealer | None = None,
     ) -> None:
         self.exchanges: list[Exchange] = []
         self._at, self._server, self._connect = at, server, connect
-        self._context, self._ring = context, ring
+        self._context, self._sealer = context, sealer
         self._address = "127.0.0.1" if at == server else plan.address(server)
         self._names = {account.name.lower(): account.name for account in plan.accounts}
         self._account = ""
@@ -170,35 +171,29 @@ class XmppClient:
             ("disconnected", "the connection ended"),
         ):
             stream.add_event_handler(event, refused(what))
-        if self._ring is not None:
-            from provisioning.roles.xmpp_server import omemo  # noqa: PLC0415 -- only when sealed
-
-            omemo.load(stream, self._ring)
+        if self._sealer:
+            self._sealer.load(stream)
         stream.connect("connected", PORT)
         await present
-        if self._ring is not None:
-            await omemo.publish(stream, self._ring, account.name)
+        if self._sealer:
+            await self._sealer.publish(stream, account.name)
 
     async def _send(self, text: str, address: str) -> None:
         stream = self._stream
         if stream is None:
             raise self._error("it is not signed in", Fault.USER)
         message = stream.make_message(mto=address, mbody=text, mtype="chat")
-        if self._ring is not None:
-            from provisioning.roles.xmpp_server import omemo  # noqa: PLC0415 -- only when sealed
-
-            message = await omemo.seal(stream, message)
+        if self._sealer:
+            message = await self._sealer.seal(stream, message)
         message.send()
 
     async def _on_message(self, stanza: Any) -> None:  # noqa: ANN401 -- a stanza
         sender = self._names.get(stanza["from"].user, stanza["from"].user)
-        if self._ring is not None:
-            from provisioning.roles.xmpp_server import omemo  # noqa: PLC0415 -- only when sealed
-
+        if self._sealer:
             try:
-                stanza = await omemo.opened(self._stream, stanza, self._ring, sender)
+                stanza = await self._sealer.opened(self._stream, stanza, sender)
             except LabError as error:
-                self._inbox.trouble(error.saw)
+                self._inbox.refuse(error.saw)
                 return
         if stanza is None or stanza["type"] not in {"chat", "normal"} or not stanza["body"]:
             return

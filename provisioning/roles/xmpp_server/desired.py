@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from provisioning.roles import RoleContext
 
 PORT = 5222  # RFC 6120, 14.7
-PROSODY, LUA = "/usr/bin/prosody", "lua5.4"
+PROSODY, LUA = "/usr/bin/prosody", "/usr/bin/lua5.4"  # a script, and what runs it
 SETTINGS = "/etc/prosody/prosody.cfg.lua"
 CERTIFICATE, KEY = "/etc/prosody/server.pem", "/etc/prosody/server.key"
 PID_FILE = "/run/prosody/prosody.pid"
@@ -127,12 +127,12 @@ allow_unencrypted_plain_auth = false
 
 
 def _service() -> Service:
-    daemon = ("start-stop-daemon", "--oknodo", "--quiet", "--pidfile", PID_FILE)
+    daemon = ("start-stop-daemon", "--oknodo", "--quiet", "--pidfile", PID_FILE, "--exec", LUA)
     start = (
         *(*daemon, "--start", "--background", "--chuid", "prosody"),
         *("--startas", PROSODY, "--", "-F"),
     )
-    stop = (*daemon, "--stop", "--retry", "TERM/5/KILL/5", "--name", LUA)
+    stop = (*daemon, "--stop", "--retry", "TERM/5/KILL/5")
     return Service(
         name="prosody",
         start=start,

@@ -72,51 +72,55 @@ class _Omemo(XEP_0384):
 register_plugin(_Omemo)
 
 
-def load(stream: Any, ring: dict[str, bytes]) -> None:  # noqa: ANN401 -- slixmpp's client
-    """Give a client OMEMO, before it connects."""
-    stream.register_plugin(PLUGIN, {"ring": ring}, module=_Omemo)
+class Sealer:
+    """OMEMO for one client; `stream` is slixmpp's client, `message` its stanza."""
 
+    def __init__(self, ring: dict[str, bytes]) -> None:
+        """Take what people have told each other: account -> identity key."""
+        self._ring = ring
 
-async def publish(stream: Any, ring: dict[str, bytes], account: str) -> None:  # noqa: ANN401 -- as above
-    """Wait until the client's keys are on the server, and tell the others its identity key."""
-    try:
-        manager = await stream[PLUGIN].get_session_manager()
-        own, _ = await manager.get_own_device_information()
-    except (OMEMOException, SessionManagerException) as error:
-        raise _failed(f"publishing the keys of {account}", error) from error
-    ring[account] = own.identity_key
+    def load(self, stream: Any) -> None:  # noqa: ANN401 -- the libraries are typed in parts
+        """Give the client its plugin, before it connects."""
+        stream.register_plugin(PLUGIN, {"ring": self._ring}, module=_Omemo)
 
+    async def publish(self, stream: Any, account: str) -> None:  # noqa: ANN401 -- as above
+        """Wait until the client's keys are on the server, and tell the others its identity."""
+        try:
+            manager = await stream[PLUGIN].get_session_manager()
+            own, _ = await manager.get_own_device_information()
+        except (OMEMOException, SessionManagerException) as error:
+            raise _failed(f"publishing the keys of {account}", error) from error
+        self._ring[account] = own.identity_key
 
-async def seal(stream: Any, message: Any) -> Any:  # noqa: ANN401 -- as above
-    """Return the message with its body encrypted for those who are trusted, and nobody else."""
-    to = message["to"]
-    try:
-        sealed, problems = await stream[PLUGIN].encrypt_message(message, to)
-    except (OMEMOException, SessionManagerException) as error:
-        raise _failed(f"sealing a message for {to}", error) from error
-    if sealed is None:
-        raise _failed(f"sealing a message for {to}", *problems)
-    sealed["to"], sealed["type"] = to, message["type"]
-    return sealed
+    async def seal(self, stream: Any, message: Any) -> Any:  # noqa: ANN401 -- as above
+        """Return the message with its body encrypted for those who are trusted, and nobody else."""
+        to = message["to"]
+        try:
+            sealed, problems = await stream[PLUGIN].encrypt_message(message, to)
+        except (OMEMOException, SessionManagerException) as error:
+            raise _failed(f"sealing a message for {to}", error) from error
+        if sealed is None:
+            raise _failed(f"sealing a message for {to}", *problems)
+        sealed["to"], sealed["type"] = to, message["type"]
+        return sealed
 
+    async def opened(self, stream: Any, message: Any, sender: str) -> Any:  # noqa: ANN401 -- as above
+        """Return the message with its body decrypted, None for one without a body of its own.
 
-async def opened(stream: Any, message: Any, ring: dict[str, bytes], sender: str) -> Any:  # noqa: ANN401 -- as above
-    """Return the message with its body decrypted, None for one without a body of its own.
-
-    Raises LabError when it was not sealed, or not by a key that its sender has told.
-    """
-    doing = f"opening a message of {sender}"
-    if not stream[PLUGIN].is_encrypted(message):
-        if message["body"] and message["type"] in {"chat", "normal"}:
-            raise _failed(doing, "it came in plain text; it is not shown")
-        return None
-    try:
-        plain, device = await stream[PLUGIN].decrypt_message(message)
-    except (OMEMOException, SessionManagerException, ValueError) as error:
-        raise _failed(doing, error) from error
-    if device.identity_key != ring.get(sender):
-        raise _failed(doing, f"it is sealed with a key that {sender} has not told")
-    return plain
+        Raises LabError when it was not sealed, or not by a key that its sender has told.
+        """
+        doing = f"opening a message of {sender}"
+        if not stream[PLUGIN].is_encrypted(message):
+            if message["body"] and message["type"] in {"chat", "normal"}:
+                raise _failed(doing, "it came in plain text; it is not shown")
+            return None
+        try:
+            plain, device = await stream[PLUGIN].decrypt_message(message)
+        except (OMEMOException, SessionManagerException, ValueError) as error:
+            raise _failed(doing, error) from error
+        if device.identity_key != self._ring.get(sender):
+            raise _failed(doing, f"it is sealed with a key that {sender} has not told")
+        return plain
 
 
 def _failed(doing: str, *why: object) -> LabError:
