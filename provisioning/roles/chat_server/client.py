@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from lab.plan import Plan, PlannedAccount
     from provisioning.messaging import Action, AtRest, Client, Connect, Kind
+    from provisioning.roles import RoleContext
     from provisioning.transport import Session
 
 PORTS = {"http": 80, "https": 443}
@@ -36,7 +37,8 @@ USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefo
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 MAX_REDIRECTS = 5
 MAX_CHARACTERS = 2000  # of a chat, as chat.php has it
-OK = 200
+OK, FORBIDDEN = 200, 403
+HEALTH = "/server/health.php"
 
 
 def headers(host: str, referer: str, cookie: str, form: bytes | None) -> list[tuple[str, str]]:
@@ -307,15 +309,33 @@ def _decoded(body: bytes, encoding: str) -> bytes:
     return body
 
 
-def wait_until_healthy(session: Session, deadline: float) -> None:
-    """Ask the server for its health until PHP and SQL answer, for `deadline` seconds at most."""
+def wait_until_healthy(session: Session, context: RoleContext, deadline: float) -> None:
+    """Ask for the server's health until PHP and SQL answer, for `deadline` seconds at most.
+
+    Apache takes up new settings a moment after it was told to. So it is asked as others on the
+    network ask, who are refused plain text if and only if there is TLS.
+    """
+    address = next((a.address for a in context.host.adapters if a.address), "127.0.0.1")
+    address = address.split("/")[0]
+    secured = None
+    if context.certificate:
+        trusted = context.certificate.context()
+        secured = bridging.tls(session.connect, trusted, context.host.name)
 
     def why_not() -> str:
-        answer = http_get(session, "/server/health.php", PORTS["http"])
-        if isinstance(answer, str):
-            return answer
-        status, text = answer
-        return "" if status == OK else f"HTTP status {status}: {read(text).alert}"
+        plain = http_get(session, HEALTH, PORTS["http"], address=address)
+        if secured is None:
+            return _unhealthy(plain)
+        if isinstance(plain, str) or plain[0] != FORBIDDEN:
+            return "plain text is still taken"
+        return _unhealthy(http_get(session, HEALTH, PORTS["https"], connect=secured))
 
     todo = f"see the logs in /var/log/apache2 and /var/log/mysql on {session.host.name}"
     wait_until(session, "the chat server", why_not, deadline, todo)
+
+
+def _unhealthy(answer: tuple[int, str] | str) -> str:
+    if isinstance(answer, str):
+        return answer
+    status, text = answer
+    return "" if status == OK else f"HTTP status {status}: {read(text).alert}"

@@ -36,6 +36,9 @@ MAX_NAME = 64  # characters, the width of accounts.name
 APACHE = "/usr/sbin/apache2"
 MARIADB = "/usr/sbin/mariadbd"
 SOCKET = "/run/mysqld/mysqld.sock"
+TLS_SETTINGS, CERTIFICATE, KEY = (
+    f"/etc/imlab-chat/{name}" for name in ("tls.conf", "server.pem", "server.key")
+)
 QUESTION = (
     "SELECT value FROM imlab_chat.provisioned WHERE name = 'schema';"
     " SELECT HEX(name), password_hash FROM imlab_chat.accounts ORDER BY HEX(name);"
@@ -104,8 +107,8 @@ def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
             Folder("/var/lib/imlab-chat/sessions", 0o700, "www-data:www-data"),
             Folder("/var/lib/imlab-chat/phpmyadmin", 0o700, "www-data:www-data"),
         ),
-        files=(*_static_files(), _settings(context)),
-        services=_services(),
+        files=(*_static_files(), _settings(context), *_tls(context)),
+        services=_services(":443" if context.certificate else ":80"),
         data=(_database(hashes),),
     )
 
@@ -150,7 +153,21 @@ def _settings(context: RoleContext) -> File:
     return File(f"{ROOT}/settings.php", content.encode())
 
 
-def _services() -> tuple[Service, ...]:
+def _tls(context: RoleContext) -> tuple[File, ...]:
+    """Return what Apache needs for TLS; without a certificate, settings that say nothing."""
+    certificate = context.certificate
+    if certificate is None:
+        return (File(TLS_SETTINGS, b""),)
+    return (
+        File(TLS_SETTINGS, resources.files(__package__).joinpath("files", "tls.conf").read_bytes()),
+        File(CERTIFICATE, certificate.certificate),
+        File(KEY, certificate.key, 0o600),
+    )
+
+
+def _services(socket: str) -> tuple[Service, ...]:
+    """Return the daemons; socket -- where Apache listens last."""
+
     def daemon(*action: str) -> tuple[str, ...]:
         return ("start-stop-daemon", *action, "--oknodo", "--quiet")
 
@@ -172,8 +189,12 @@ def _services() -> tuple[Service, ...]:
             start=(APACHE, "-k", "start"),
             restart=(APACHE, "-k", "graceful"),
             pid_file="/run/apache2/apache2.pid",
-            socket=":80",
-            files=("/etc/apache2/apache2.conf", "/etc/imlab-chat/php.ini"),
+            socket=socket,
+            files=(
+                "/etc/apache2/apache2.conf",
+                "/etc/imlab-chat/php.ini",
+                *(TLS_SETTINGS, CERTIFICATE, KEY),
+            ),
         ),
     )
 
