@@ -28,7 +28,7 @@ _HEAD = len(f"{MARK}.{'0' * 16}.0000.0000.")
 MAX_PARTS = 9999
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A frame or message that is not what it claims to be; the text says why."""
 
 
@@ -58,14 +58,14 @@ class Joiner:
     def take(self, line: str) -> bytes | None:
         """Take a line; return the sealed message that it completes, else None.
 
-        Raises Refused for a line that is no part of one.
+        Raises RefusedError for a line that is no part of one.
         """
         found = _FRAME.fullmatch(line)
         if not found:
-            raise Refused("it is not sealed")
+            raise RefusedError("it is not sealed")
         message, number, parts, text = found[1], int(found[2]), int(found[3]), found[4]
         if not number < parts <= MAX_PARTS:
-            raise Refused(f"it is part {number} of {parts}")
+            raise RefusedError(f"it is part {number} of {parts}")
         there = self._waiting.setdefault((message, parts), {})
         there.setdefault(number, text)
         if len(there) < parts:
@@ -75,7 +75,7 @@ class Joiner:
         try:
             return base64.b64decode(whole + "=" * (-len(whole) % 4), altchars=b"-_", validate=True)
         except ValueError as error:
-            raise Refused("it is no base64") from error
+            raise RefusedError("it is no base64") from error
 
 
 @dataclass(slots=True)
@@ -96,26 +96,26 @@ class Keys:
         self.ring[self.name] = bytes(self._private.public_key)
 
     def seal(self, text: str, to: str) -> bytes:
-        """Return a message that `to` alone can read. Raises Refused without a key of his."""
+        """Return a message that `to` alone can read. Raises RefusedError without a key of his."""
         number = self._sent[to] = self._sent.get(to, 0) + 1
         inside = json.dumps([self.name, to, number, text], ensure_ascii=False).encode()
         return bytes(self._box(to).encrypt(inside))
 
     def open(self, sealed: bytes, sender: str) -> str:
-        """Return the text of a message. Raises Refused for one that is not of `sender`, or old."""
+        """Return a message's text. Raises RefusedError for one that is not `sender`'s, or old."""
         try:
             inside = json.loads(self._box(sender).decrypt(sealed))
         except (CryptoError, ValueError) as error:
-            raise Refused(f"it is not sealed by {sender} for {self.name}") from error
+            raise RefusedError(f"it is not sealed by {sender} for {self.name}") from error
         said_by, to, number, text = inside
         if (said_by, to) != (sender, self.name):
-            raise Refused(f"it was said by {said_by} to {to}")
+            raise RefusedError(f"it was said by {said_by} to {to}")
         if number <= self._seen.get(sender, 0):
-            raise Refused(f"message {number} of {sender} came already, or out of its order")
+            raise RefusedError(f"message {number} of {sender} came already, or out of its order")
         self._seen[sender] = number
         return str(text)
 
     def _box(self, other: str) -> Box:
         if other not in self.ring:
-            raise Refused(f"{other} has told no key")
+            raise RefusedError(f"{other} has told no key")
         return Box(self._private, PublicKey(self.ring[other]))

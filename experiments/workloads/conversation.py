@@ -1,6 +1,6 @@
 """People who talk to each other at the same time, over any system, under any countermeasure.
 
-Parameters:
+What an experiment says of it:
 
     system: irc_server            # a role that is a messaging system
     countermeasure: tls           # "none" by default; {name: {its parameters}} if it has any
@@ -171,7 +171,7 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
                 exchanges += [each for client in clients.values() for each in client.exchanges]
         # Messages that rest on disk are looked for while the countermeasure is still in force.
         planted = tuple(
-            messaging.readable(item, protection.places(item.kind), system)
+            messaging.readable(item, protection.places(item), system)
             for item in messaging.planted(exchanges)
         )
         repository = repositories(stage, system, planted)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Client, Kind, Place, System
+    from provisioning.messaging import Client, Place, Planted, System
     from provisioning.transport import Session
 
     Hosts = Mapping[str, Session]
@@ -72,8 +72,8 @@ class Protection(Protocol):
     def client(self, who: Participant) -> Client:
         """Return the client that somebody uses under it."""
 
-    def places(self, kind: Kind) -> frozenset[Place]:
-        """Return where a text of that kind can be read, if it goes there: all but "store"."""
+    def places(self, item: Planted, /) -> frozenset[Place]:
+        """Return where a text can be read, if it goes there: all but "store"."""
 
 
 class Countermeasure(Protocol):

@@ -20,43 +20,58 @@ from provisioning.countermeasures import (
     Setting,
     no_parameters,
 )
-from provisioning.messaging import POLL_S, Carried, Exchange, Message, OwnEndToEnd, missed
-from provisioning.sealing import Joiner, Keys, Refused, split
+from provisioning.messaging import Carried, Exchange, Message, OwnEndToEnd, missed
+from provisioning.sealing import MARK, Joiner, Keys, RefusedError, split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Client, Kind, Place, System
+    from provisioning.messaging import Client, Place, Planted, System
 
 LEAST = 128  # bytes of a message; less has no room for a part worth sending
 
 
 @dataclass(slots=True)
-class _Sealed:
-    """The text of each message that was sealed, by the lines that carried it; both ends' truth."""
+class _Truth:
+    """What was sealed, by the lines that carried it: the truth that all ends share.
 
-    texts: dict[tuple[str, ...], str] = field(default_factory=dict)
+    sealed -- lines -> (who said it, to whom, what); plain -- texts that came as they are.
+    """
 
-    def truth(self, exchange: Exchange) -> Exchange:
+    sealed: dict[tuple[str, ...], tuple[str, str, str]] = field(default_factory=dict)
+    plain: set[str] = field(default_factory=set)
+
+    def of(self, exchange: Exchange) -> Exchange:
         """Return what an exchange of the carrying client really carried.
 
         Each line is there as "sealed"; where the last line of a message is, its text is too.
         """
+        last = {lines[-1]: text for lines, (_, _, text) in self.sealed.items()}
         carried: list[Carried] = []
         for item in exchange.carried:
-            carried.append(replace(item, kind="sealed") if item.kind == "message" else item)
-            for lines, text in self.texts.items():
-                if item.kind == "message" and item.text == lines[-1]:
-                    carried.append(replace(item, text=text))
+            if item.kind == "message" and item.text.startswith(MARK):
+                carried.append(replace(item, kind="sealed"))
+                if item.text in last:
+                    carried.append(replace(item, text=last[item.text]))
+                continue
+            if item.kind == "message":
+                self.plain.add(item.text)
+            carried.append(item)
         return replace(exchange, carried=carried)
+
+    def last_lines(self, by: str, to: str, text: str) -> list[str]:
+        """Return the last line of each message of that text."""
+        return [lines[-1] for lines, what in self.sealed.items() if what == (by, to, text)]
 
 
 class SealingClient:
     """A client that seals what it sends, and shows nothing that was not sealed."""
 
-    def __init__(self, carrier: Client, ring: dict[str, bytes], sealed: _Sealed, longest: int):
-        self._carrier, self._ring, self._sealed, self._longest = carrier, ring, sealed, longest
+    def __init__(
+        self, carrier: Client, ring: dict[str, bytes], truth: _Truth, longest: int
+    ) -> None:
+        self._carrier, self._ring, self._truth, self._longest = carrier, ring, truth, longest
         self._keys: Keys | None = None
         self._joiners: dict[str, Joiner] = {}
         self._looked_at = 0
@@ -67,7 +82,7 @@ class SealingClient:
     @property
     def exchanges(self) -> list[Exchange]:
         """What was done, with the messages themselves beside their sealed lines."""
-        return [self._sealed.truth(exchange) for exchange in self._carrier.exchanges]
+        return [self._truth.of(exchange) for exchange in self._carrier.exchanges]
 
     def sign_in(self, account: PlannedAccount) -> None:
         """Make a key, tell the others, and sign in. What is there already is not for it."""
@@ -82,21 +97,23 @@ class SealingClient:
         try:
             sealed = self._keys.seal(text, to)
             lines = split(sealed, secrets.token_hex(8), self._longest)
-        except (Refused, ValueError) as error:
+        except (RefusedError, ValueError) as error:
             raise _failed(f"sealing a message for {to}", str(error)) from error
-        self._sealed.texts[lines] = text
+        self._truth.sealed[lines] = (self._keys.name, to, text)
         for line in lines:
             self._carrier.send(line, to)
         self._sent.append(Message(self._keys.name, text))
 
     def receive(self, message: Message, times: int, deadline: float) -> float:
         """Wait until the message has come and could be opened `times` times; return when."""
-        until = time.monotonic() + deadline
-        while self.incoming().count(message) < times:
-            if time.monotonic() > until:
-                raise missed(message, deadline, self._refused)
-            time.sleep(POLL_S)
-        return time.monotonic()
+        if self._keys is None:
+            raise _failed("receiving a message", "nobody has signed in")
+        when = time.monotonic()
+        for line in self._truth.last_lines(message.sender, self._keys.name, message.text):
+            when = self._carrier.receive(Message(message.sender, line), 1, deadline)
+        if self.incoming().count(message) < times:
+            raise missed(message, deadline, self._refused)
+        return when
 
     def incoming(self) -> tuple[Message, ...]:
         """Return what came and could be opened, oldest first."""
@@ -127,7 +144,7 @@ class SealingClient:
             if sealed is not None and self._keys is not None:
                 text = self._keys.open(sealed, message.sender)
                 self._shown.append(Message(message.sender, text))
-        except Refused as error:
+        except RefusedError as error:
             self._refused.append(f"a message of {message.sender} is not shown: {error}")
 
 
@@ -137,7 +154,7 @@ class EndToEndInForce:
 
     setting: Setting
     ring: dict[str, bytes] = field(default_factory=dict)
-    sealed: _Sealed = field(default_factory=_Sealed)
+    truth: _Truth = field(default_factory=_Truth)
 
     def client(self, who: Participant) -> Client:
         """Return a client that seals what it sends."""
@@ -145,11 +162,16 @@ class EndToEndInForce:
         if isinstance(system, OwnEndToEnd):
             connect = setting.sessions[who.at].connect
             return system.sealed(setting.plan, who.at, who.server, connect, self.ring)
-        return SealingClient(setting.plain_client(who), self.ring, self.sealed, system.longest)
+        return SealingClient(setting.plain_client(who), self.ring, self.truth, system.longest)
 
-    def places(self, kind: Kind) -> frozenset[Place]:
-        """Say that messages can be read at the ends only, and all else as ever."""
-        return AT_THE_ENDS if kind == "message" else EVERYWHERE
+    def places(self, item: Planted, /) -> frozenset[Place]:
+        """Say that messages can be read at the ends only, and all else as ever.
+
+        What an older conversation left on the server may come as it was said then.
+        """
+        if item.kind == "message" and item.text not in self.truth.plain:
+            return AT_THE_ENDS
+        return EVERYWHERE
 
 
 @dataclass(frozen=True, slots=True)

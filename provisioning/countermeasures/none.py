@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lab.plan import Plan
-    from provisioning.messaging import Client, Kind, Place, System
+    from provisioning.messaging import Client, Place, Planted, System
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Unprotected:
         """Return the system's client as it is."""
         return self.setting.plain_client(who)
 
-    def places(self, kind: Kind) -> frozenset[Place]:
+    def places(self, item: Planted, /) -> frozenset[Place]:
         """Say that whatever is sent can be read everywhere."""
-        del kind
+        del item
         return EVERYWHERE
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lab.plan import Plan
-    from provisioning.messaging import Client, Kind, Place, System
+    from provisioning.messaging import Client, Place, Planted, System
 
 KEY_LOG, AUTHORITY = "keys/tls.log", "keys/authority.pem"
 
@@ -40,9 +40,9 @@ class Secured:
         connect = self.setting.sessions[who.at].connect
         return self.system.over_tls(self.setting.plan, who.at, who.server, connect, self.context)
 
-    def places(self, kind: Kind) -> frozenset[Place]:
+    def places(self, item: Planted, /) -> frozenset[Place]:
         """Say that nothing can be read on the wire, and all at the server."""
-        del kind
+        del item
         return AT_THE_SERVER
 
 
