@@ -23,9 +23,10 @@ from nacl.exceptions import CryptoError
 from nacl.public import Box, PrivateKey, PublicKey
 
 MARK = "imlab1"
-_FRAME = re.compile(rf"{MARK}\.([0-9a-f]{{16}})\.(\d{{1,4}})\.(\d{{1,4}})\.([A-Za-z0-9_-]+)")
+_FRAME = re.compile(rf"{MARK}\.([0-9a-f]{{16}})\.([0-9]{{1,4}})\.([0-9]{{1,4}})\.([A-Za-z0-9_-]+)")
 _HEAD = len(f"{MARK}.{'0' * 16}.0000.0000.")
 MAX_PARTS = 9999
+MAX_WAITING = 32  # messages of one sender of which parts are missing; the oldest is given up
 
 
 class RefusedError(Exception):
@@ -67,6 +68,8 @@ class Joiner:
         if not number < parts <= MAX_PARTS:
             raise RefusedError(f"it is part {number} of {parts}")
         there = self._waiting.setdefault((message, parts), {})
+        if len(self._waiting) > MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
         there.setdefault(number, text)
         if len(there) < parts:
             return None
