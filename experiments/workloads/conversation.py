@@ -61,7 +61,7 @@ def check(parameters: dict[str, Any], plan: Plan) -> list[str]:
         "server": {
             host.name
             for host in plan.hosts
-            if any(role.name == parameters.get("system") for role in host.roles)
+            if system is None or any(role.name == parameters["system"] for role in host.roles)
         },
         "account": {account.name for account in plan.accounts},
     }

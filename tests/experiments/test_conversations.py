@@ -114,7 +114,7 @@ def hold(
     lab: OpenLab, folder: Path, system: str, countermeasure: str, **more: object
 ) -> tuple[Held, list[str]]:
     """Hold a conversation; return it and the texts that were said."""
-    said = lines(f"{system.split('_')[0]}-{countermeasure}")
+    said = lines(f"{system.split('_', maxsplit=1)[0]}-{countermeasure}")
     parameters = {
         "system": system,
         "countermeasure": countermeasure,
@@ -163,7 +163,7 @@ def test_kept_keys_open_the_capture_in_wireshark(
     system: str, im_lab: OpenLab, tmp_path: Path
 ) -> None:
     """With the key log Wireshark's own follow shows what was said; without it, nothing."""
-    said = lines(f"{system.split('_')[0]}-keys", odd=False)
+    said = lines(f"{system.split('_', maxsplit=1)[0]}-keys", odd=False)
     parameters = {"system": system, "countermeasure": "tls", "people": PEOPLE, "lines": said}
     held = Held(im_lab, tmp_path, {**parameters, "keep_keys": True})
     keys = tmp_path / "keys" / "tls.log"

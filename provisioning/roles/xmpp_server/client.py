@@ -146,7 +146,17 @@ class XmppClient:
         if self._context:
             stream.ssl_context = self._context
         # Without TLS a proof that does not tell the password, or none (RFC 5802).
-        stream["feature_mechanisms"].unencrypted_scram = self._context is None
+        stream.plugin["feature_mechanisms"].unencrypted_scram = self._context is None
+        present = self._listen(stream)
+        if self._sealer:
+            self._sealer.load(stream)
+        stream.connect("connected", PORT)
+        await present
+        if self._sealer:
+            await self._sealer.publish(stream, account.name)
+
+    def _listen(self, stream: _Stream) -> asyncio.Future[None]:
+        """Take up what the stream tells; return what is done when the account is present."""
         present: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def refused(what: str) -> Any:  # noqa: ANN401 -- an event handler, as slixmpp wants it
@@ -161,9 +171,14 @@ class XmppClient:
             if presence["from"] == stream.boundjid and not present.done():
                 present.set_result(None)
 
+        def unless_signed_in(_: object) -> None:
+            if not stream.authenticated:
+                refused("the server lets nobody in that way:")("it wants TLS, or offers none")
+
         stream.add_event_handler("session_start", lambda _: stream.send_presence())
         stream.add_event_handler("presence_available", on_presence)
         stream.add_event_handler("message", self._on_message)
+        stream.add_event_handler("stream_negotiated", unless_signed_in)
         for event, what in (
             ("ssl_invalid_chain", "TLS: the server does not prove who it is:"),
             ("failed_all_auth", "the server takes neither name and password nor a safe way"),
@@ -171,12 +186,7 @@ class XmppClient:
             ("disconnected", "the connection ended"),
         ):
             stream.add_event_handler(event, refused(what))
-        if self._sealer:
-            self._sealer.load(stream)
-        stream.connect("connected", PORT)
-        await present
-        if self._sealer:
-            await self._sealer.publish(stream, account.name)
+        return present
 
     async def _send(self, text: str, address: str) -> None:
         stream = self._stream

@@ -86,7 +86,7 @@ class Sealer:
     async def publish(self, stream: Any, account: str) -> None:  # noqa: ANN401 -- as above
         """Wait until the client's keys are on the server, and tell the others its identity."""
         try:
-            manager = await stream[PLUGIN].get_session_manager()
+            manager = await stream.plugin[PLUGIN].get_session_manager()
             own, _ = await manager.get_own_device_information()
         except (OMEMOException, SessionManagerException) as error:
             raise _failed(f"publishing the keys of {account}", error) from error
@@ -96,7 +96,7 @@ class Sealer:
         """Return the message with its body encrypted for those who are trusted, and nobody else."""
         to = message["to"]
         try:
-            sealed, problems = await stream[PLUGIN].encrypt_message(message, to)
+            sealed, problems = await stream.plugin[PLUGIN].encrypt_message(message, to)
         except (OMEMOException, SessionManagerException) as error:
             raise _failed(f"sealing a message for {to}", error) from error
         if sealed is None:
@@ -110,12 +110,12 @@ class Sealer:
         Raises LabError when it was not sealed, or not by a key that its sender has told.
         """
         doing = f"opening a message of {sender}"
-        if not stream[PLUGIN].is_encrypted(message):
+        if not stream.plugin[PLUGIN].is_encrypted(message):
             if message["body"] and message["type"] in {"chat", "normal"}:
                 raise _failed(doing, "it came in plain text; it is not shown")
             return None
         try:
-            plain, device = await stream[PLUGIN].decrypt_message(message)
+            plain, device = await stream.plugin[PLUGIN].decrypt_message(message)
         except (OMEMOException, SessionManagerException, ValueError) as error:
             raise _failed(doing, error) from error
         if device.identity_key != self._ring.get(sender):
