@@ -308,7 +308,7 @@ def image_rm(_: Context, name: str, old: bool = False) -> None:
         print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
 
 
-@task(help={"only": "a room (lab, provisioning …), a test file, or a marker"})
+@task(help={"only": "a provider, a room (lab, provisioning …), a test file, or a marker"})
 @guarded
 def test(_: Context, only: str = "") -> None:
     """Check style, types and rooms, then run the tests; all output is shown."""
