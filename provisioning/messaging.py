@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     """How a client connects to (address, port): `Session.connect`, or TLS around it."""
 
 Action = Literal["sign_in", "post", "incoming", "outgoing"]
-Kind = Literal["message", "password", "user", "sealed"]
-"""What a text is; sealed -- the ciphertext of a message, for who knows its very characters."""
+Kind = Literal["message", "password", "user", "contact", "sealed"]
+"""What a text is; contact -- somebody's address, as lists of contacts and messages have it;
+sealed -- the ciphertext of a message, for who knows its very characters."""
 Place = Literal["wire", "server", "store", "ends"]
 """Where a text can be read: on its way, in the server's memory, on its disk, by its people."""
 

@@ -32,7 +32,7 @@ PEOPLE = [
     {"at": "guest", "server": "guest", "account": "OTIENO"},
 ]
 ODD = 'Say "naïve" & <b>\\ 100 % 🍵'
-PLAIN = re.compile(r"[A-Za-z0-9-]+")
+PLAIN = re.compile(r"[A-Za-z0-9@-]+")
 
 
 def lines(tag: str, *, odd: bool = True) -> list[dict[str, str]]:
@@ -138,6 +138,8 @@ def test_what_is_on_the_wire_and_on_disk_is_what_the_truth_says(
     assert all(row["latency_s"] > -0.1 for row in held.chat["lines"])
     sealed = [row for row in held.planted if row["kind"] == "sealed"]
     assert bool(sealed) == (countermeasure == "end-to-end" and system != "xmpp_server")
+    contacts = {row["text"] for row in held.planted if row["kind"] == "contact"}
+    assert contacts == ({"wanjiku@guest", "otieno@guest"} if system == "xmpp_server" else set())
     for row in held.planted:
         if not PLAIN.fullmatch(row["text"]):
             continue

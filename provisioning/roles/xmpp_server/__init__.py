@@ -1,7 +1,7 @@
 """XMPP (RFC 6120, RFC 6121) by Prosody, with the archive of messages (XEP-0313) that it keeps.
 
 Parameters: accounts, names from the lab's accounts. The domain is the host's name; an account's
-address is its name in small letters: client@guest.
+address is its name in small letters: client@guest. All are in each other's list of contacts.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class XmppSystem:
 
     ports: tuple[int, ...] = (desired.PORT,)
     longest: int = LONGEST
-    stores: frozenset[Kind] = frozenset({"message", "user"})
+    stores: frozenset[Kind] = frozenset({"message", "user", "contact"})
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> XmppClient:
         """Return a client at host `at` of the server on host `server`."""

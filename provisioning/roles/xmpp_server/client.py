@@ -11,6 +11,7 @@ import contextlib
 import logging
 import re
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import slixmpp
@@ -78,6 +79,7 @@ class XmppClient:
         self._account = ""
         self._inbox = Inbox(f"nobody at {at}")
         self._sent: list[Message] = []
+        self._contacts: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream: _Stream | None = None
 
@@ -91,7 +93,10 @@ class XmppClient:
             threading.Thread(target=self._loop.run_forever, daemon=True).start()
             exchange.carried.append(Carried("user", account.name.lower(), up=True))
             self._await(self._open(account, link), SIGN_IN_DEADLINE)
-            exchange.carried.append(Carried("user", account.name.lower(), up=False))
+            if self._sealer:  # keys are published at one's own address
+                exchange.carried += self._known(account.name.lower(), up=True)
+            for name in (account.name.lower(), *self._contacts):
+                exchange.carried += self._known(name, up=False)
 
     def send(self, text: str, to: str | None = None) -> None:
         """Send a chat message to an account of the same server."""
@@ -106,7 +111,7 @@ class XmppClient:
                 )
             exchange.carried += [
                 Carried("message", text, up=True, sender=self._account, recipient=to),
-                Carried("user", to.lower(), up=True),
+                *self._known(to.lower(), up=True),
             ]
             self._await(self._send(text, f"{to.lower()}@{self._server}"), SEND_DEADLINE)
             self._sent.append(Message(self._account, text))
@@ -159,25 +164,35 @@ class XmppClient:
         """Take up what the stream tells; return what is done when the account is present."""
         present: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def refused(what: str) -> Any:  # noqa: ANN401 -- an event handler, as slixmpp wants it
-            def handler(event: object) -> None:
-                self._inbox.trouble(f"{what} {event or ''}".strip())
-                if not present.done():
-                    present.set_exception(self._error(f"{what} {event or ''}".strip()))
-
-            return handler
+        async def on_session(_: object) -> None:
+            answer = await stream.get_roster()
+            if answer is not None:
+                self._contacts = [address.user for address in answer["roster"]["items"]]
+            stream.send_presence()
 
         def on_presence(presence: Any) -> None:  # noqa: ANN401 -- a stanza
             if presence["from"] == stream.boundjid and not present.done():
                 present.set_result(None)
 
-        def unless_signed_in(_: object) -> None:
-            if not stream.authenticated:
-                refused("the server lets nobody in that way:")("it wants TLS, or offers none")
-
-        stream.add_event_handler("session_start", lambda _: stream.send_presence())
+        stream.add_event_handler("session_start", on_session)
         stream.add_event_handler("presence_available", on_presence)
         stream.add_event_handler("message", self._on_message)
+        self._listen_for_trouble(stream, present)
+        return present
+
+    def _listen_for_trouble(self, stream: _Stream, present: asyncio.Future[None]) -> None:
+        """Let what goes wrong be an error of who signs in, or of who waits for a message."""
+
+        def refused(what: str, event: object) -> None:
+            reason = f"{what} {event or ''}".strip()
+            self._inbox.trouble(reason)
+            if not present.done():
+                present.set_exception(self._error(reason))
+
+        def unless_signed_in(_: object) -> None:
+            if not stream.authenticated:
+                refused("the server lets nobody in that way: it wants TLS, or offers none", "")
+
         stream.add_event_handler("stream_negotiated", unless_signed_in)
         for event, what in (
             ("ssl_invalid_chain", "TLS: the server does not prove who it is:"),
@@ -185,8 +200,7 @@ class XmppClient:
             ("stream_error", "stream error:"),
             ("disconnected", "the connection ended"),
         ):
-            stream.add_event_handler(event, refused(what))
-        return present
+            stream.add_event_handler(event, partial(refused, what))
 
     async def _send(self, text: str, address: str) -> None:
         stream = self._stream
@@ -210,11 +224,16 @@ class XmppClient:
         message = Message(sender, stanza["body"])
         with self._recorded("incoming") as exchange:
             exchange.carried += [
-                Carried("user", sender.lower(), up=False),
-                Carried("user", self._account.lower(), up=False),
+                *self._known(sender.lower(), up=False),
+                *self._known(self._account.lower(), up=False),
                 Carried("message", message.text, up=False, sender=sender, recipient=self._account),
             ]
         self._inbox.add(message)
+
+    def _known(self, name: str, *, up: bool) -> tuple[Carried, Carried]:
+        """Return what an address tells: the name, and the address itself."""
+        address = f"{name}@{self._server}"
+        return Carried("user", name, up=up), Carried("contact", address, up=up)
 
     async def _end(self) -> None:
         """Close the stream; slixmpp says goodbye and waits for the answer."""

@@ -56,15 +56,17 @@ def desired(context: RoleContext) -> Desired:
     home = f"{DATA}/{_encoded(context.host.name)}"
     owner = "prosody:prosody"
     files = [File(SETTINGS, _settings(context).encode(), 0o640, "root:prosody")]
-    files += [
-        File(
-            f"{home}/accounts/{_encoded(account.name.lower())}.dat",
-            _credentials(context.plan, account).encode(),
-            0o640,
-            owner,
-        )
-        for account in wanted
-    ]
+    for account in wanted:
+        name = f"{_encoded(account.name.lower())}.dat"
+        others = [each.name.lower() for each in wanted if each is not account]
+        content = {
+            "accounts": _credentials(context.plan, account),
+            "roster": _contacts(context.host.name, others),
+        }
+        files += [
+            File(f"{home}/{folder}/{name}", text.encode(), 0o640, owner)
+            for folder, text in content.items()
+        ]
     if context.certificate:
         files += [
             File(CERTIFICATE, context.certificate.certificate),
@@ -74,7 +76,7 @@ def desired(context: RoleContext) -> Desired:
         programs=(PROSODY, LUA, "start-stop-daemon"),
         folders=tuple(
             Folder(path, 0o750, owner)
-            for path in ("/run/prosody", LOGS, DATA, home, f"{home}/accounts")
+            for path in ("/run/prosody", LOGS, DATA, home, f"{home}/accounts", f"{home}/roster")
         ),
         files=tuple(files),
         services=(_service(),),
@@ -99,6 +101,15 @@ def _credentials(plan: Plan, account: PlannedAccount) -> str:
         f'return {{\n\t["iteration_count"] = {ITERATIONS};\n\t["salt"] = "{salt}";\n'
         f'\t["server_key"] = "{server.hex()}";\n\t["stored_key"] = "{stored}";\n}};\n'
     )
+
+
+def _contacts(domain: str, others: list[str]) -> str:
+    """Return an account's list of contacts: everybody else, who see each other's presence."""
+    rows = "".join(
+        f'\t["{other}@{domain}"] = {{ ["subscription"] = "both"; ["groups"] = {{}}; }};\n'
+        for other in others
+    )
+    return f'return {{\n\t[false] = {{ ["version"] = 1; ["pending"] = {{}}; }};\n{rows}}};\n'
 
 
 def _settings(context: RoleContext) -> str:

@@ -78,6 +78,7 @@ class Sealer:
     def __init__(self, ring: dict[str, bytes]) -> None:
         """Take what people have told each other: account -> identity key."""
         self._ring = ring
+        self._asked: set[str] = set()
 
     def load(self, stream: Any) -> None:  # noqa: ANN401 -- the libraries are typed in parts
         """Give the client its plugin, before it connects."""
@@ -96,6 +97,10 @@ class Sealer:
         """Return the message with its body encrypted for those who are trusted, and nobody else."""
         to = message["to"]
         try:
+            if to.bare not in self._asked:
+                # What the server pushes of a contact's keys may still be on its way.
+                await stream.plugin[PLUGIN].refresh_device_lists({to}, force_download=True)
+                self._asked.add(to.bare)
             sealed, problems = await stream.plugin[PLUGIN].encrypt_message(message, to)
         except (OMEMOException, SessionManagerException) as error:
             raise _failed(f"sealing a message for {to}", error) from error
