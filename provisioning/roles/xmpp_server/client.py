@@ -90,7 +90,7 @@ class XmppClient:
         with self._recorded("sign_in") as exchange:
             link = bridging.real_socket(self._connect(self._address, PORT))
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+            threading.Thread(target=_run, args=(self._loop,), daemon=True).start()
             exchange.carried.append(Carried("user", account.name.lower(), up=True))
             self._await(self._open(account, link), SIGN_IN_DEADLINE)
             if self._sealer:  # keys are published at one's own address
@@ -268,3 +268,8 @@ class XmppClient:
             fault=fault,
             todo=f"see /var/log/prosody/prosody.log on {self._server}",
         )
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
