@@ -288,6 +288,28 @@ def test_plain_text_is_not_shown_to_who_wants_it_sealed(system: str, im_lab: Ope
 
 @pytest.mark.lab
 @pytest.mark.slow
+def test_who_knows_the_password_only_reads_no_sealed_message(im_lab: OpenLab) -> None:
+    """A second client of the same account, whose key nobody was told, gets nothing readable."""
+    place = setting(im_lab, "xmpp_server")
+    speaker, listener = place.people
+    measure = countermeasures.find("end-to-end")
+    with measure.applied(place) as known, measure.applied(place) as unknown:
+        mouth, ears, thief = known.client(speaker), known.client(listener), unknown.client(listener)
+        try:
+            for client, who in ((thief, listener), (mouth, speaker), (ears, listener)):
+                client.sign_in(who.account)
+            mouth.send("For your eyes", listener.account.name)
+            message = messaging.Message(speaker.account.name, "For your eyes")
+            ears.receive(message, 1, 20.0)
+            with pytest.raises(LabError, match="opening a message of WANJIKU"):
+                thief.receive(message, 1, 1.0)
+        finally:
+            for client in (mouth, ears, thief):
+                client.close()
+
+
+@pytest.mark.lab
+@pytest.mark.slow
 def test_a_long_sealed_message_takes_several_lines(im_lab: OpenLab, tmp_path: Path) -> None:
     """IRC carries 512 bytes a line; a sealed text of two thousand arrives whole."""
     text = "".join(f"Long-{number}-" for number in range(250))

@@ -12,7 +12,6 @@ from lab.errors import LabError
 from provisioning import accounts, bridging, state, store
 from provisioning.probing import wait_until
 from provisioning.roles.irc_server import desired
-from provisioning.roles.irc_server.client import LONGEST, IrcClient
 
 if TYPE_CHECKING:
     import ssl
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from lab.plan import Plan
     from provisioning.messaging import AtRest, Connect, Kind
     from provisioning.roles import RoleContext
+    from provisioning.roles.irc_server.client import IrcClient
     from provisioning.transport import Session
 
 
@@ -76,23 +76,31 @@ class IrcSystem:
     """The messaging system: nobody keeps messages, and a password crosses as it was typed."""
 
     ports: tuple[int, ...] = (desired.PORT,)
-    longest: int = LONGEST
+    longest: int = desired.LONGEST
     stores: frozenset[Kind] = frozenset({"user"})
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> IrcClient:
         """Return a client at host `at` of the server on host `server`."""
-        return IrcClient(plan, at, server, connect, desired.PORT)
+        return _client(plan, at, server, connect, desired.PORT)
 
     def over_tls(
         self, plan: Plan, at: str, server: str, connect: Connect, context: ssl.SSLContext
     ) -> IrcClient:
         """Return the same over TLS from the first byte on (RFC 7194)."""
         secured = bridging.tls(connect, context, server)
-        return IrcClient(plan, at, server, secured, desired.TLS_PORT)
+        return _client(plan, at, server, secured, desired.TLS_PORT)
 
     def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
         """Search all that ngIRCd writes, and its settings."""
         return store.search(session, desired.FOLDERS, texts)
+
+
+def _client(plan: Plan, at: str, server: str, connect: Connect, port: int) -> IrcClient:
+    from provisioning.roles.irc_server.client import (  # noqa: PLC0415 -- loads a library
+        IrcClient,
+    )
+
+    return IrcClient(plan, at, server, connect, port)
 
 
 ROLE = IrcServer()

@@ -17,14 +17,12 @@ from lab.errors import Fault, LabError
 from provisioning import bridging
 from provisioning.inbox import Inbox
 from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning.roles.irc_server.desired import LONGEST
 
 if TYPE_CHECKING:
     from lab.plan import Plan, PlannedAccount
     from provisioning.messaging import Action, Connect
 
-# Of 512 bytes a line (RFC 2812, 2.3) the server needs as many for who sends it to whom:
-# ":nick!user@address PRIVMSG nick :" and the line's end.
-LONGEST = 512 - 2 * 32 - 20 - 15 - 16
 REGISTER_DEADLINE = 15.0  # seconds; the server hashes the password meanwhile
 QUIT_DEADLINE = 5.0
 _NEVER = "\r\n\0\x01"  # ends of lines; \x01 frames the commands of CTCP

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PORT, TLS_PORT = 6667, 6697  # RFC 1459, 8.5; RFC 7194
 NGIRCD = "/usr/sbin/ngircd"
 MAX_NICK = 32  # characters; longer than RFC 2812's 9, as networks of today have it
+# Of 512 bytes a line (RFC 2812, 2.3) the server needs as many for who sends it to whom:
+# ":nick!user@address PRIVMSG nick :" and the line's end.
+LONGEST = 512 - 2 * MAX_NICK - 20 - 15 - 16
 SETTINGS, ACCOUNTS, PAM = "/etc/ngircd/ngircd.conf", "/etc/ngircd/accounts", "/etc/pam.d/ngircd"
 CERTIFICATE, KEY = "/etc/ngircd/server.pem", "/etc/ngircd/server.key"
 PID_FILE = "/run/ngircd/ngircd.pid"

@@ -13,7 +13,6 @@ from lab.errors import LabError
 from provisioning import state, store
 from provisioning.probing import wait_until
 from provisioning.roles.xmpp_server import desired
-from provisioning.roles.xmpp_server.client import LONGEST, XmppClient
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from lab.plan import Plan
     from provisioning.messaging import AtRest, Connect, Kind
     from provisioning.roles import RoleContext
+    from provisioning.roles.xmpp_server.client import XmppClient
     from provisioning.transport import Session
 
 
@@ -81,18 +81,18 @@ class XmppSystem:
     """The messaging system: a password never crosses (SCRAM), the server archives messages."""
 
     ports: tuple[int, ...] = (desired.PORT,)
-    longest: int = LONGEST
+    longest: int = desired.LONGEST
     stores: frozenset[Kind] = frozenset({"message", "user", "contact"})
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> XmppClient:
         """Return a client at host `at` of the server on host `server`."""
-        return XmppClient(plan, at, server, connect)
+        return _client()(plan, at, server, connect)
 
     def over_tls(
         self, plan: Plan, at: str, server: str, connect: Connect, context: ssl.SSLContext
     ) -> XmppClient:
         """Return the same, which turns to TLS before it signs in, or does not sign in."""
-        return XmppClient(plan, at, server, connect, context=context)
+        return _client()(plan, at, server, connect, context=context)
 
     def sealed(
         self, plan: Plan, at: str, server: str, connect: Connect, ring: dict[str, bytes]
@@ -102,11 +102,19 @@ class XmppSystem:
             Sealer,
         )
 
-        return XmppClient(plan, at, server, connect, sealer=Sealer(ring))
+        return _client()(plan, at, server, connect, sealer=Sealer(ring))
 
     def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
         """Search Prosody's data and logs."""
         return store.search(session, (desired.DATA, desired.LOGS), texts, _written)
+
+
+def _client() -> type[XmppClient]:
+    from provisioning.roles.xmpp_server.client import (  # noqa: PLC0415 -- loads a library
+        XmppClient,
+    )
+
+    return XmppClient
 
 
 def _written(text: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from lab.errors import Fault, LabError
 from provisioning import bridging
 from provisioning.inbox import Inbox
 from provisioning.messaging import Carried, Exchange, Message, recorded
-from provisioning.roles.xmpp_server.desired import PORT
+from provisioning.roles.xmpp_server.desired import LONGEST, PORT
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from provisioning.messaging import Action, Connect
     from provisioning.roles.xmpp_server.omemo import Sealer
 
-LONGEST = 65_536  # bytes; the server takes stanzas of four times that, in XML
 SIGN_IN_DEADLINE = 20.0  # seconds; with OMEMO two hundred keys are made meanwhile
 SEND_DEADLINE = 20.0
 CLOSE_DEADLINE = 3.0

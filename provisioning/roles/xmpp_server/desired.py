@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from provisioning.roles import RoleContext
 
 PORT = 5222  # RFC 6120, 14.7
+LONGEST = 65_536  # bytes; the server takes stanzas of four times that, in XML
 PROSODY, LUA = "/usr/bin/prosody", "/usr/bin/lua5.4"  # a script, and what runs it
 SETTINGS = "/etc/prosody/prosody.cfg.lua"
 CERTIFICATE, KEY = "/etc/prosody/server.pem", "/etc/prosody/server.key"
