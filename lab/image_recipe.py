@@ -89,8 +89,8 @@ def load_recipe(name: str, form: Form = "rootfs") -> Recipe:
     if form != "rootfs":
         more = _load(FORMS, form, ())
         needs = int(data.get("needs_mib", 0)) + int(more["needs_mib"])
-        data = {**_merged(data, more), "suite": data.get("suite"), "needs_mib": needs}
-        data["description"] = f"{data.get('description')}: {more['description']}"
+        description = f"{data.get('description')}: {more['description']}"
+        data = {**_merged(data, more), "needs_mib": needs, "description": description}
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise _faulty(name, f"missing: {', '.join(missing)}")

@@ -28,9 +28,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab.errors import Fault, LabError
 from lab.disk_build import BUILDER as DISK_BUILDER
 from lab.disk_build import DISK, build_disk
+from lab.errors import Fault, LabError
 from lab.image_build import BUILDER, Progress, build_rootfs
 from lab.image_recipe import Form, Recipe, load_recipe, recipe_names
 from lab.userns import Ids, ids_for_current_user, run_mapped
@@ -111,6 +111,19 @@ def cache_root() -> Path:
     )
 
 
+def form_called(name: str) -> Form:
+    """Return the form of that name. Raises LabError (fault USER) when there is none."""
+    for form in _CONTENT:
+        if form == name:
+            return form
+    raise LabError(
+        f"making an image of the form {name!r}",
+        "the forms are: " + ", ".join(_CONTENT),
+        fault=Fault.USER,
+        todo="choose one of them",
+    )
+
+
 def find_image(name: str, form: Form = "rootfs") -> ImageRef | None:
     """Return the image that the recipe `name` stands for now, if it is in the cache."""
     recipe = load_recipe(name, form)
@@ -151,14 +164,14 @@ def list_images() -> list[ImageRef]:
     )
 
 
-def matching(name: str, *, form: str = "", old: bool = False) -> list[ImageRef]:
+def matching(name: str, *, form: Form | None = None, old: bool = False) -> list[ImageRef]:
     """Return the images called `name` or `name-key`, only those that are not current if `old`.
 
-    form -- "rootfs" or "disk"; both by default. Raises LabError when there is none.
+    form -- only that one. Raises LabError when there is none.
     """
     listed = list_images()
     found = [image for image in listed if name in {image.name, image.folder.name}]
-    if form:
+    if form is not None:
         found = [image for image in found if image.form == form]
     if old:
         found = [image for image in found if not is_current(image)]
