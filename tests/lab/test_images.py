@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lab import image_recipe, images
 from lab.apt_sources import machine_sources
 from lab.errors import LabError
-from lab.image_recipe import Form
 from lab.images import ImageRef, ensure_image, find_image, hold_image, list_images, remove_image
 from lab.userns import (
     CLONE_NEWNS,
@@ -28,6 +28,9 @@ from lab.userns import (
     mount,
     run_mapped,
 )
+
+if TYPE_CHECKING:
+    from lab.image_recipe import Form
 
 PROJECT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("IMLAB_TEST_KILLS", "5"))
@@ -50,7 +53,8 @@ needs_mib: 100
 packages: []
 commands:
   - [mkdir, -p, /boot/grub]
-  - [sh, -c, "printf '%510sU\\252' '' >/boot/grub/boot.img"]
+  - [truncate, --size=510, /boot/grub/boot.img]
+  - [sh, -c, 'printf "\\125\\252" >>/boot/grub/boot.img']
   - [truncate, --size=30000, /boot/grub/core.img]
 """
 
@@ -60,7 +64,6 @@ sys.path.insert(0, {project!r})
 from pathlib import Path
 from lab import image_recipe, images
 image_recipe.RECIPES = Path({recipes!r})
-image_recipe.FORMS = Path({recipes!r}) / "forms"
 last = None
 def show(phase, _fraction):
     global last
@@ -87,7 +90,6 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _use_recipes(recipes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_recipe, "RECIPES", recipes)
-    monkeypatch.setattr(image_recipe, "FORMS", recipes / "forms")
 
 
 @pytest.fixture
