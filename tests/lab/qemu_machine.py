@@ -80,6 +80,7 @@ class Machine:
         while time.monotonic() < until and self._process.poll() is None:
             try:
                 port = self._forwarded(address)
+                _probe(port)
                 return Session.open(
                     host,
                     lambda _: socket.create_connection(("127.0.0.1", port), 5),  # noqa: B023 - called at once
@@ -127,3 +128,10 @@ class Machine:
         self._process.kill()
         said = self._process.communicate()[1].decode(errors="replace")
         raise AssertionError(f"{why}\n{said}\n{self.console[-CONSOLE_SHOWN:]}")
+
+
+def _probe(port: int) -> None:
+    """Raise OSError unless an SSH server answers; QEMU takes connections from the start."""
+    with socket.create_connection(("127.0.0.1", port), 5) as probe:
+        if not probe.recv(4).startswith(b"SSH-"):
+            raise ConnectionError("no SSH server yet")

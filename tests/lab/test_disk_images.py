@@ -194,6 +194,7 @@ files:
       enable cloud-*
       enable systemd-networkd.service
       disable imlab-first-boot.service
+  /etc/cloud/cloud.cfg.d/90-test.cfg: {content: "locale: false\\n"}
 commands:
   - [rm, -r, /usr/lib/imlab, /etc/systemd/system/ssh.service.d]
   - [rm, -f, /etc/network/interfaces]
@@ -222,6 +223,8 @@ def test_an_image_with_cloud_init_becomes_the_same_host(
     ) as machine:
         with machine.log_in(known.host, known.key) as session:
             assert "done" in output(session, "cloud-init", "status", "--wait")
+            schema = session.run(["cloud-init", "schema", "--system"], deadline=60)
+            assert schema.exit_code == 0, schema.stderr
             check_network(session, host)
             for name, value in {"net.ipv4.ip_default_ttl": "128", **host.sysctls}.items():
                 assert output(session, "sysctl", "-n", name).split() == value.split()
