@@ -143,7 +143,8 @@ def _user_data(host: PlannedHost, files: Mapping[str, tuple[int, str]]) -> dict[
     }
     if _AUTHORIZED in files:
         keys = files[_AUTHORIZED][1].splitlines()
-        data["users"] = [{"name": "root", "ssh_authorized_keys": keys}]
+        # A locked account cannot log in, not even with a key, where sshd has UsePAM no.
+        data["users"] = [{"name": "root", "lock_passwd": False, "ssh_authorized_keys": keys}]
     if HOST_KEY in files:
         data["ssh_deletekeys"] = True
         data["ssh_keys"] = {

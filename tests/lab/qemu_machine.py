@@ -64,7 +64,9 @@ class Machine:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
         self._socket.unlink(missing_ok=True)
 
     @property
@@ -126,7 +128,7 @@ class Machine:
 
     def _give_up(self, why: str) -> None:
         self._process.kill()
-        said = self._process.communicate()[1].decode(errors="replace")
+        said = self._process.stderr.read().decode(errors="replace") if self._process.stderr else ""
         raise AssertionError(f"{why}\n{said}\n{self.console[-CONSOLE_SHOWN:]}")
 
 
