@@ -65,7 +65,7 @@ def adapters(session: Session) -> dict[str, tuple[str, list[str]]]:
 
 def output(session: Session, *command: str) -> str:
     """Return what a command says."""
-    return session.run(command, deadline=60).stdout.decode().strip()
+    return session.run(command, deadline=300).stdout.decode().strip()
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def test_an_image_with_cloud_init_becomes_the_same_host(
     ) as machine:
         with machine.log_in(known.host, known.key) as session:
             assert "done" in output(session, "cloud-init", "status", "--wait")
-            schema = session.run(["cloud-init", "schema", "--system"], deadline=60)
+            schema = session.run(["cloud-init", "schema", "--system"], deadline=300)
             assert schema.exit_code == 0, schema.stderr
             check_network(session, host)
             for name, value in {"net.ipv4.ip_default_ttl": "128", **host.sysctls}.items():
