@@ -56,9 +56,7 @@ def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | Non
     complete = decoded.complete
     for layer in inside if depth else ():
         read = _decode(layers.inner(stream, layer), keys, layer.hint, depth - 1)
-        for passage in (layer.forward, layer.back):
-            if passage and passage.encodings:
-                passages.append(passage)
+        passages += [side for side in (layer.forward, layer.back) if side and side.encodings]
         if not read:
             continue
         more, said = layers.lift(read, layer, name)
