@@ -101,17 +101,17 @@ def _pieces(outer: Stream, passage: Passage | None) -> Iterator[tuple[int, Chunk
             total += len(chunk.data)
     if not starts:
         return
-    spans = passage.spans or (Span(0, passage.end - 1, len(passage.content)),)
+    spans = passage.spans or (Span(0, passage.end - 1, 1),)
     for number, span in enumerate(spans):
-        later = spans[number + 1].content if number + 1 < len(spans) else len(passage.content)
-        position, until = span.content, min(span.content + max(span.length, 0), later)
+        position = span.content
+        until = spans[number + 1].content if number + 1 < len(spans) else len(passage.content)
         while position < until:
-            # Where bytes have no place of their own (compressed), all came with the last of them.
-            at = span.stream + (position - span.content if passage.spans else 0)
-            which = max(bisect_right(starts, at) - 1, 0)
-            known = passage.spans and which + 1 < len(starts)
-            step = starts[which + 1] - at if known else until - position
-            end = min(position + max(step, 1), until)
+            # What a run of packed bytes unpacks to beyond its own length came with its last byte.
+            inside = min(position - span.content, max(span.length - 1, 0))
+            which = max(bisect_right(starts, span.stream + inside) - 1, 0)
+            end = until
+            if which + 1 < len(starts) and inside < span.length - 1:
+                end = min(position + starts[which + 1] - span.stream - inside, until)
             chunk = outer.chunks[indexes[which]]
             data = passage.content[position:end]
             yield indexes[which], Chunk(chunk.frame, chunk.time, passage.forward, data)
