@@ -226,21 +226,11 @@ class _Reader:
         name = query.child("username")
         user = name.text if name else ""
         for child in query.children:
-            kind = {"username": "user", "password": "password", "digest": "hash"}.get(child.local)
+            kind = _FIELDS.get(child.local)
             about = {"user": user} if kind != "user" else {}
+            where = f"{query.namespace} {child.local}"
             if kind:
-                self._add(
-                    kind, child.text, f"{query.namespace} {child.local}", child, forward, about
-                )
-            elif child.local == "email":
-                self._add(
-                    "contact",
-                    child.text,
-                    f"{query.namespace} email",
-                    child,
-                    forward=forward,
-                    about=about,
-                )
+                self._add(kind, child.text, where, child, forward=forward, about=about)
 
     def _roster(self, query: Element, *, forward: bool) -> None:
         for item in query.all("item"):
@@ -278,9 +268,9 @@ class _Reader:
                 "sealed", told, f"{where} {sealed.local}", payload, forward=forward, about=about
             )
         elif body and body.text.startswith(_OTR):
-            self._add("sealed", body.text, f"{where} body", body, forward=forward, about=about)
+            self._add("sealed", body.text, f"{where} body", body, about=about, forward=forward)
         elif body and body.text.strip():
-            self._add("message", body.text, f"{where} body", body, forward=forward, about=about)
+            self._add("message", body.text, f"{where} body", body, about=about, forward=forward)
         else:
             self._page(message, where, about, forward=forward)
         for link in message.all("x", "jabber:x:oob"):
