@@ -67,7 +67,7 @@ def test_netbios_names_are_decoded() -> None:
     ],
 )
 def test_what_is_no_message_is_none(data: bytes) -> None:
-    """Cut messages, ones with something behind them, names that point at themselves, false counts."""
+    """Cut messages, names that point at themselves, false counts, something behind the end."""
     assert dnswire.read(data) is None
 
 
