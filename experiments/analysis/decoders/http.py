@@ -222,6 +222,8 @@ def _basic(header: http1.Header, value: str) -> Iterator[Exposure]:
         return
     user, _, password = plain.partition(":")
     for kind, text in (("user", user), ("password", password)):
+        if not text:
+            continue
         about = {"user": user} if kind == "password" else {}
         where, place = f"request header {header.name}", (header.start, header.end)
         yield Exposure(kind, text, where, _SENT, *place, ("base64",), about)
