@@ -73,15 +73,8 @@ def lift(decoded: Decoded, layer: Layer, outer: str) -> tuple[list[Passage], lis
         if not around:
             continue
         start, end = around.place(exposure.start, exposure.end)
-        exposures.append(
-            replace(
-                exposure,
-                start=start,
-                end=end,
-                encodings=(*around.encodings, *exposure.encodings),
-                protocol=f"{outer}/{exposure.protocol}",
-            )
-        )
+        codings = (*around.encodings, *exposure.encodings)
+        exposures.append(exposure.at(start, end, codings, f"{outer}/{exposure.protocol}"))
     return passages, exposures
 
 

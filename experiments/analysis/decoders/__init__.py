@@ -51,7 +51,7 @@ def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | Non
         inside += [opened] if opened else []
     name = decoded.protocol
     passages = list(decoded.passages)
-    exposures = [replace(exposure, protocol=name) for exposure in decoded.exposures]
+    exposures = [exposure.within(name) for exposure in decoded.exposures]
     facts, notes, protocols = dict(decoded.facts), list(decoded.notes), list(decoded.inside)
     complete = decoded.complete
     for layer in inside if depth else ():

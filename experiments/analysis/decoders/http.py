@@ -209,7 +209,7 @@ def _authorization(request: http1.Message) -> Iterator[Exposure]:
         reader = {"basic": _basic, "digest": _digest}.get(scheme.lower())
         if reader:
             yield from reader(header, value)
-        else:
+        elif value:
             where = f"request header {header.name}"
             about = {"scheme": scheme}
             yield Exposure("token", value, where, _SENT, header.start, header.end, (), about)
