@@ -152,7 +152,7 @@ def _headers(message: http1.Message, kinds: dict[str, str], *, forward: bool) ->
     side = "request" if forward else "response"
     for header in message.headers:
         kind = kinds.get(header.name.lower())
-        if kind:
+        if kind and header.value:
             text = f"{header.name}: {header.value}" if kind == "header" else header.value
             where = f"{side} header {header.name}"
             yield Exposure(kind, text, where, forward, header.start, header.end)
