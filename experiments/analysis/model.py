@@ -252,7 +252,8 @@ class Layer:
 class Decoded:
     """What a decoder made of a stream. `complete` is False when it had to stop in the middle.
 
-    facts -- what is true of the stream as a whole, by name: {"server name": "example.org"}.
+    facts -- what is true of the stream as a whole, by name: {"server name": "example.org"}. Of
+    these, "sealed" is yes, perhaps or no: whether it ends where nobody without keys can read.
     notes -- sentences for a person: what it turned into, what could not be read and why.
     layers -- what is spoken inside; `decoders.decode` reads it on and empties this.
     inside -- the protocols that were found in the layers, the outermost first.
