@@ -129,7 +129,11 @@ def test_googles_quic_says_it_in_the_clear() -> None:
     data = b"\xc3Q046\x50" + bytes(8) + b"\0\0\0\x01" + bytes(16)
     data += b"CHLO\x02\0\0\0" + table + b"chat.exampleChrome/83." + bytes(50)
     decoded, rows = read([(C, data)], protocol="udp")
-    assert decoded.facts == {"version": "Google QUIC Q046", "server name": "chat.example"}
+    assert decoded.facts == {
+        "sealed": "yes",
+        "version": "Google QUIC Q046",
+        "server name": "chat.example",
+    }
     assert [(row.kind, row.text) for row in rows] == [
         ("server_name", "chat.example"),
         ("browser", "Chrome/83."),
