@@ -52,9 +52,15 @@ def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | Non
     if not any(chunk.data for chunk in stream.chunks):
         return None
     decoder = _table().get(hint) or _choose(stream)
-    if decoder.name == _LAST and _choose(_mirrored(stream, _FEW)).name != _LAST:
-        read = _decode(_mirrored(stream), keys, "", depth)
-        return _flipped(read) if read else None
+    if decoder.name != _LAST:
+        return _read(stream, decoder, keys, depth)
+    other = _choose(_mirrored(stream, _FEW))
+    if other.name != _LAST:
+        return _flipped(_read(_mirrored(stream), other, keys, depth))
+    return _read(stream, decoder, keys, depth)
+
+
+def _read(stream: Stream, decoder: Decoder, keys: bytes, depth: int) -> Decoded:
     decoded = decoder.decode(stream)
     inside, facts = list(decoded.layers), dict(decoded.facts)
     if keys and isinstance(decoder, Opener):

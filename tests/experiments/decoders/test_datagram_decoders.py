@@ -164,7 +164,7 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
         (os.urandom(50), "too short"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
         (b"\x1f\x8b\x08" + os.urandom(100), "gzip"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n" + os.urandom(100), "SSH"),
+        (b"YMSG\x00\x10" + os.urandom(100), "Yahoo"),
     ],
 )
 def test_what_nobody_knows_is_measured(data: bytes, word: str) -> None:
