@@ -387,6 +387,24 @@ MSN: list[Turn] = [
     (S, b"MSG bob@example.org Bob %d\r\n" % (len(MSN_BODY) + 6) + MSN_BODY + b"hi you"),
     (C, b"OUT\r\n"),
 ]
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def data_frame(content: bytes, number: int, *, kind: int = 0, flags: int = 0) -> bytes:
+    """Return a frame of HTTP/2."""
+    head = len(content).to_bytes(3, "big") + bytes([kind, flags])
+    return head + number.to_bytes(4, "big") + content
+
+
+HTTP2: list[Turn] = [
+    (C, PREFACE + data_frame(b"", 0, kind=4) + data_frame(b"\x82\x86\x84", 1, kind=1, flags=4)),
+    (C, data_frame(b'{"to":"bob","te', 1) + data_frame(b"\x03ping", 3, kind=1)),
+    (C, data_frame(b'\x02xt":"over two"}\0\0', 1, flags=9)),
+    (
+        S,
+        data_frame(gzip.compress(b'{"from":"bob","text":"packed two"}', mtime=0), 1, flags=1),
+    ),
+]
 NOISE: list[Turn] = [(C, bytes(range(256)) * 2), (S, b"\x9c" * 40)]
 
 
@@ -491,6 +509,7 @@ def corpus() -> dict[str, tuple[str, list[Turn]]]:
         "dns_tcp": DNS_TCP,
         "whatsapp": WHATSAPP,
         "noise": NOISE,
+        "http2": HTTP2,
         "mqtt": MQTT,
         "ssh": SSH,
         "sip": SIP,

@@ -71,6 +71,23 @@ def test_what_is_no_message_is_none(data: bytes) -> None:
     assert dnswire.read(data) is None
 
 
+def test_dhcp_names_the_device() -> None:
+    """Host name, make and wanted address, beside the hardware address; told once."""
+    head = b"\x01\x01\x06\0" + bytes(24) + bytes.fromhex("02004c4f4f50") + bytes(10 + 192)
+    options = b"\x0c\x06laptop\x3c\x08MSFT 5.0\x32\x04\xc0\xa8\x01\x14\0\xff"
+    message = head + b"\x63\x82\x53\x63\x35\x01\x03" + options
+    decoded, rows = read([(C, message), (C, message)], protocol="udp")
+    assert decoded.protocol == "dhcp"
+    assert [(row.kind, row.text) for row in rows] == [
+        ("contact", "laptop"),
+        ("browser", "MSFT 5.0"),
+        ("address", "192.168.1.20"),
+    ]
+    assert rows[0].exposure.about["address"] == "02:00:4c:4f:4f:50"
+    side = message
+    assert side[rows[0].exposure.start : rows[0].exposure.end] == b"laptop"
+
+
 # The keys of RFC 9001, appendix A.1, for the connection id 8394c8f03e515708.
 DESTINATION = bytes.fromhex("8394c8f03e515708")
 KEY = bytes.fromhex("1f369613dd76d5467730efcbe3b1a22d")
@@ -162,7 +179,6 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
         ("grüße an alle ".encode() * 20, "plain text"),
         (b"\0\1\2\3" * 100, "neither compressed nor encrypted"),
         (os.urandom(50), "too short"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
         (b"\x1f\x8b\x08" + os.urandom(100), "gzip"),
         (b"YMSG\x00\x10" + os.urandom(100), "Yahoo"),
     ],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import HTTP, XMPP, C, S, Turn, b64, http, read, said, tls
+from conversations import HTTP, HTTP2, XMPP, C, S, Turn, b64, http, read, said, stream, tls
 from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.analysis import chatjson, jsonread
+from experiments.analysis.decoders import decode
 
 
 def test_a_session_is_read() -> None:
@@ -121,6 +122,22 @@ def test_a_tunnel_is_followed() -> None:
     assert (decoded.protocol, decoded.inside) == ("http", ("tls",))
     assert decoded.notes == ("turns to a tunnel to chat.example:443",)
     assert decoded.facts["server name"] == "chat.example"
+
+
+def test_the_bodies_of_http_2_are_read() -> None:
+    """JSON in HTTP/2 is read though its fields are not: in pieces, padded, and packed."""
+    decoded, rows = read(HTTP2)
+    assert (decoded.protocol, decoded.complete) == ("http2", True)
+    assert said(rows, "message") == [
+        ("message", "over two", "", "bob"),
+        ("message", "packed two", "bob", ""),
+    ]
+    assert rows[0].frames == (3,)
+    turns, keys = tls(talk=tuple(HTTP2))
+    opened = decode(stream(turns), keys)
+    assert opened
+    assert opened.inside == ("http2",)
+    assert [e.text for e in opened.exposures if e.kind == "message"] == ["over two", "packed two"]
 
 
 def test_xmpp_in_bodies_is_read() -> None:
