@@ -6,11 +6,13 @@ import json
 
 import pytest
 from conversations import HTTP, HTTP2, XMPP, C, S, Turn, b64, http, read, said, stream, tls
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.analysis import chatjson, jsonread
 from experiments.analysis.decoders import decode
+
+UNTIMED = settings(deadline=None)  # the first example loads what it needs
 
 
 def test_a_session_is_read() -> None:
@@ -210,6 +212,7 @@ JSON = st.recursive(
 
 
 @given(data=JSON)
+@UNTIMED
 def test_json_is_read_as_it_is_written(data: object) -> None:
     """Strings are those that were written, each at its place."""
     content = json.dumps(data, ensure_ascii=False).encode()
@@ -230,6 +233,7 @@ def test_json_is_read_as_it_is_written(data: object) -> None:
 
 
 @given(content=st.binary(max_size=100))
+@UNTIMED
 def test_what_is_no_json_is_survived(content: bytes) -> None:
     """Any bytes, also deep and broken ones."""
     for data in (content, b'{"a":[' + content, b"[" * 5000 + content, b'{"text":"' + content):
