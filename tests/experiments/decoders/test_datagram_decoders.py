@@ -21,7 +21,8 @@ from conversations import (
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from experiments.analysis import dnswire
+from experiments.analysis import dnswire, quic_keys
+from experiments.analysis.decoders import quic
 from experiments.analysis.decoders.unknown import entropy, guess
 from experiments.analysis.decoders.unknown import noise as expected
 
@@ -93,6 +94,14 @@ DESTINATION = bytes.fromhex("8394c8f03e515708")
 KEY = bytes.fromhex("1f369613dd76d5467730efcbe3b1a22d")
 IV = bytes.fromhex("fa044b2f42a3fd3b46fb255c")
 GUARD = bytes.fromhex("9f50449e04a0e810283a1e9933adedd2")
+
+
+def test_the_keys_are_those_of_the_rfc() -> None:
+    """What is derived is what RFC 9001 prints."""
+    version = quic._VERSIONS[1]
+    assert quic_keys.client(version.salt, version.prefix, DESTINATION) == quic_keys.Keys(
+        KEY, IV, GUARD
+    )
 
 
 def initial(frames: bytes, number: int) -> bytes:
