@@ -41,8 +41,6 @@ _BEGINNINGS: Final = (
     ("RTMP", rb"(?s)\x03.{4}\x00{4}"),
     ("SMB", rb"(?s)\x00.{3}[\xfe\xff]SMB"),
     ("NTP", rb"(?s)[\x0b\x13\x1b\x23\xe3\xdb\xd9].{47}\Z"),
-    ("ICQ or AIM (OSCAR, not decoded)", rb"\x2a\x01..\x00\x04\x00\x00\x00\x01"),
-    ("Yahoo Messenger (not decoded)", rb"YMSG\x00"),
     ("RFB (VNC)", rb"RFB \d{3}\.\d{3}\n"),
     ("STUN", rb"(?s)[\x00\x01].{3}\x21\x12\xa4\x42"),
     ("MQTT", rb"(?s)\x10.{1,4}\x00\x04MQTT"),

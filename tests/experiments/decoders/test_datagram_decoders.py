@@ -189,7 +189,7 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
         (b"\0\1\2\3" * 100, "neither compressed nor encrypted"),
         (os.urandom(50), "too short"),
         (b"\x1f\x8b\x08" + os.urandom(100), "gzip"),
-        (b"YMSG\x00\x10" + os.urandom(100), "Yahoo"),
+        (b"RFB 003.008\n" + os.urandom(100), "VNC"),
     ],
 )
 def test_what_nobody_knows_is_measured(data: bytes, word: str) -> None:
