@@ -165,10 +165,12 @@ def _message(body: _Value, me: str, *, came: bool, forward: bool) -> Iterator[Ex
     text = mail.plain(written) or written
     ends = (name.text, me) if came else (me, name.text)
     about = {key: end for key, end in zip(("sender", "recipient"), ends, strict=True) if end}
-    codings = (coding,) if charset in {_WIDE, _LATIN} else ()
-    codings += () if text == written else ("html",)
+    undone = [coding] if charset in {_WIDE, _LATIN} else []
+    undone += [] if text == written else ["html"]
     if text.strip():
-        yield Exposure("message", text, "OSCAR message", forward, *words.place, codings, about)
+        yield Exposure(
+            "message", text, "OSCAR message", forward, *words.place, tuple(undone), about
+        )
 
 
 DECODER = Oscar()
