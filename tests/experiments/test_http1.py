@@ -96,7 +96,7 @@ def test_a_bomb_is_cut(coding: bytes, pack: object) -> None:
 
 
 def test_fields_that_would_take_for_ever() -> None:
-    """Blanks without an end, and a length of more digits than a number may have, are read at once."""
+    """Blanks without an end, and a length of more digits than a number has, are read at once."""
     blanks = b"GET / HTTP/1.1\r\nA: x" + b" \t" * 500_000
     assert http1.requests(blanks + b"y")[1] is False
     ((message,), complete) = http1.requests(blanks + b"y \t\r\n\r\n")
