@@ -69,6 +69,7 @@ def images(_form: str, wanted: set[str]) -> Mapping[str, Image]:
 
 @contextmanager
 def state_folder() -> Iterator[Path]:
+    """Give a state folder of its own, and take down every lab in it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="imlab-bench-"))
     try:
         yield folder

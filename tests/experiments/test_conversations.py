@@ -127,7 +127,7 @@ def hold(
 
 @pytest.mark.lab
 @pytest.mark.slow
-@pytest.mark.parametrize("countermeasure", ["none", "tls", "end-to-end"])
+@pytest.mark.parametrize("countermeasure", ["none", "port-scrambler", "tls", "end-to-end"])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_what_is_on_the_wire_and_on_disk_is_what_the_truth_says(
     system: str, countermeasure: str, im_lab: OpenLab, tmp_path: Path
@@ -156,6 +156,34 @@ def test_what_is_on_the_wire_and_on_disk_is_what_the_truth_says(
         (rest,) = held.repository
         stored = "found" if "store" in row["readable"] else "missing"
         assert row["id"] in rest[stored], (row, rest)
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_with_another_key_at_one_end_nobody_speaks(
+    system: str, im_lab: OpenLab, tmp_path: Path
+) -> None:
+    """Where two keys were entered the conversation fails, and nothing of it is on the wire."""
+    place = replace(
+        setting(im_lab, system),
+        parameters={"passphrase": "Bondo", "passphrases": {"peer": "Kisumu"}},
+    )
+    sessions: Any = im_lab.sessions
+    with (
+        countermeasures.find("port-scrambler").applied(place) as protection,
+        Captures(sessions, [("peer", "eth0")], lambda name: tmp_path / Path(name).name),
+    ):
+        client = protection.client(place.people[0])
+        with pytest.raises(LabError):
+            client.sign_in(place.people[0].account)
+        client.close()
+    seen = (tmp_path / "peer-eth0.pcapng").read_bytes()
+    for text in ("Kisumu-2016", "WANJIKU", "wanjiku"):
+        assert not any(form in seen for form in forms(text))
+    client = place.plain_client(place.people[0])  # and afterwards all is as before
+    client.sign_in(place.people[0].account)
+    client.close()
 
 
 @pytest.mark.lab

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab.plan import Plan, PlannedAccount, PlannedAdapter, PlannedHost, PlannedNetwork
-from provisioning import roles
+from provisioning import countermeasures, messaging, roles
 from provisioning.roles import RoleContext
 from provisioning.roles.scrambler import desired
 from provisioning.roles.scrambler.rules import rules
@@ -89,3 +89,38 @@ def test_rules_shut_the_ports_whatever_runs() -> None:
     assert text.count("{ 80, 5222 }") == 4
     assert text.count("reject with tcp reset") == 3
     assert text.count("redirect to :61081") == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "messages"),
+    [
+        ({}, []),
+        ({"passphrase": KEY, "passphrases": {"guest": "another"}}, []),
+        (
+            {"key": "x"},
+            ["port-scrambler has no parameter 'key'; it has passphrase and passphrases"],
+        ),
+        ({"passphrase": ""}, ["'passphrase' must be text that can be typed, 1 to 1024 bytes"]),
+        ({"passphrase": 2016}, ["'passphrase' must be text that can be typed, 1 to 1024 bytes"]),
+        ({"passphrases": [KEY]}, ["'passphrases' must be a mapping from hosts to what is entered"]),
+        ({"passphrases": {"moon": KEY}}, ["passphrases: 'moon' is no host; hosts are guest"]),
+        ({"passphrases": {"guest": "a\nb"}}, ["passphrases: that of 'guest' must be text that"]),
+    ],
+)
+def test_parameters_of_the_countermeasure(
+    parameters: dict[str, object], messages: list[str]
+) -> None:
+    """Each wrong parameter of port-scrambler gets a sentence, and none repeats a key."""
+    found = countermeasures.find("port-scrambler").check(parameters, PLAN)
+    assert len(found) == len(messages)
+    for fault, message in zip(found, messages, strict=True):
+        assert fault.startswith(message)
+        assert KEY not in fault
+
+
+def test_every_system_can_take_the_countermeasure() -> None:
+    """The ports of all systems that there are can be scrambled."""
+    measure = countermeasures.find("port-scrambler")
+    assert {
+        name: measure.lacks(system) for name, system in messaging.systems().items()
+    } == dict.fromkeys(messaging.systems(), "")

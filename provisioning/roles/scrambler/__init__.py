@@ -49,7 +49,7 @@ class Scrambler:
         known = {account.name: account for account in context.plan.accounts}
         if name is not None and name not in known:
             faults.append(f"account: {name!r} is unknown; there are: {', '.join(known) or 'none'}")
-        elif name is not None and not _can_be_entered(known[name].password):
+        elif name is not None and not can_be_entered(known[name].password):
             faults.append(f"account: the password of {name!r} can't be entered as a key")
         return tuple(faults)
 
@@ -127,7 +127,8 @@ def _passphrase(context: RoleContext) -> str | None:
     return next((a.password for a in context.plan.accounts if a.name == name), None)
 
 
-def _can_be_entered(passphrase: str) -> bool:
+def can_be_entered(passphrase: str) -> bool:
+    """Say whether a key is one that a user can type."""
     try:
         entered(passphrase)
     except ValueError:
