@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dpkt
@@ -11,8 +12,9 @@ from chat_on_hosts import HOSTS, Chat
 
 from experiments.capture import Captures
 from lab.errors import LabError
-from provisioning import messaging
-from provisioning.roles import scrambler
+from lab.plan import PlannedAccount
+from provisioning import messaging, roles
+from provisioning.roles import RoleContext, scrambler
 from provisioning.roles.scrambler import desired
 from provisioning.roles.scrambler.ends import refusal, shim
 
@@ -226,6 +228,27 @@ def test_applying_twice_changes_nothing(scrambled: Scrambled) -> None:
     assert scrambler.status(guest)["ports"] == [80, 81]
 
 
+def test_the_role_by_its_parameters(scrambled: Scrambled) -> None:
+    """With an account the role enters its password; without, it leaves the ports shut."""
+    plan = replace(scrambled.chat.plan, accounts=(PlannedAccount("KEY", OTHER),))
+    role = roles.find("scrambler")
+    for host in HOSTS:
+        session = scrambled.sessions[host]
+        context = RoleContext(plan, plan.host(host), {"ports": [WEB], "account": "KEY"})
+        assert "the scrambler's key" in role.apply(session, context)
+        role.probe(session, context, 30.0)
+        assert role.apply(session, context) == ()
+    scrambled.speak()
+    scrambler.remove(session)
+    shut = RoleContext(plan, plan.host(host), {"ports": [WEB]})
+    assert "started imlab-scrambler" in role.apply(session, shut)
+    role.probe(session, shut, 30.0)
+    assert scrambler.status(session)["state"] == "locked"
+    scrambled.fails()
+    with pytest.raises(LabError, match="it is locked"):
+        role.probe(session, context, 0.0)
+
+
 def test_another_key_at_one_end(scrambled: Scrambled) -> None:
     """With two keys nothing works, nothing can be read, and it is said why."""
     scrambler.set_up(scrambled.sessions["peer"], [WEB], OTHER)
@@ -310,7 +333,7 @@ def test_an_open_connection_is_reset(scrambled: Scrambled, end: str) -> None:
         assert stream.stdout.read(2) == b"1\n"
         peer.run(command, stdin=desired.REMOVE.encode() if end == "end without" else b"")
         stream.close_stdin()
-        assert stream.stdout.read(6) == b"reset\n"
+        assert stream.stdout.read(6) == b"reset\n", stream.stderr.read1(4096)
     finally:
         stream.close()
 

@@ -43,11 +43,17 @@ StandardError=append:{LOG}
 # The packets that counters have counted are not part of it (--stateless).
 _LIST = f"nft --stateless list table inet {TABLE}"
 _SAME = f'[ "$({_LIST} | sha256sum)" = "$(sed -n 2p {LISTED})" ] && sed -n 1p {LISTED}'
-# Removing is the same for whatever was set up; the rules go last.
+# Removing is the same for whatever was set up. The rules go last, and not before every socket of
+# the scrambler is gone: its resets find their way back through the redirection alone, and without
+# them a program would go on in the clear. Established is state 01 (proc(5)).
 REMOVE = f"""\
 if [ -d /run/systemd/system ]; then systemctl stop imlab-scrambler
 else start-stop-daemon --stop --oknodo --quiet --retry TERM/5/KILL/5 \
   --pidfile {shim.PID} --exec {PYTHON}; fi
+n=0
+while grep -qE '^ *[0-9]+: [0-9A-F]+:{shim.AWAY:04X} [0-9A-F:]+ 01' /proc/net/tcp; do
+  n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.005
+done
 rm -rf {HOME} {COMMAND} {UNIT} {shim.SETTINGS} {shim.FOLDER} {shim.PID} {LISTED}
 nft 'table inet {TABLE} {{}}; delete table inet {TABLE}'
 """

@@ -81,8 +81,7 @@ class Carrier:
             sock.settimeout(None)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            # Whatever ends this process, killed or not, no user takes it for an orderly end.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            no_quiet_end(sock)
         outgoing = threading.Thread(target=self._guarded, args=(self._outgoing,), daemon=True)
         outgoing.start()
         self._guarded(self._incoming)
@@ -178,9 +177,14 @@ class Carrier:
         self._give_up(None)
 
 
+def no_quiet_end(sock: socket.socket) -> None:
+    """Make it a reset, and no orderly end, when this process ends, killed or not."""
+    _quietly(sock.setsockopt, socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
 def reset(sock: socket.socket) -> None:
     """Close a connection so that its other end sees a reset, never an orderly end."""
-    _quietly(sock.setsockopt, socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    no_quiet_end(sock)
     sock.close()
 
 

@@ -38,6 +38,7 @@ FOLDER = Path("/run/imlab-scrambler")
 CONTROL, STATUS, MARK = FOLDER / "control", FOLDER / "status.json", FOLDER / "mark"
 SETTINGS, PID = Path("/etc/imlab-scrambler.json"), Path("/run/imlab-scrambler.pid")
 MOST = 500  # connections at a time
+GOODBYE = 2.0  # seconds for connections to end when the scrambler is ended
 LINES = 20  # lines of the log in a second at most: an attacker shall not fill the disk
 LONGEST = 8192  # bytes of what is entered
 _ORIGINAL = 80  # SO_ORIGINAL_DST of linux/netfilter_ipv4.h
@@ -97,6 +98,7 @@ class Shim:
 
     def depart(self, plain: socket.socket) -> None:
         """Carry a connection that a user here has opened to a named port elsewhere."""
+        pump.no_quiet_end(plain)
         where = plain.getsockopt(socket.SOL_IP, _ORIGINAL, _ADDRESS.size)
         _, port, packed = _ADDRESS.unpack(where)
         address = str(ipaddress.IPv4Address(packed))
@@ -177,6 +179,11 @@ class Shim:
             quiet = self._lines > LINES
         if not quiet:
             log.error("connection %s refused, %s", what, error)
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a connection is still being carried."""
+        return bool(self._carriers)
 
     def write(self) -> None:
         """Write the status and the mark, each in place of the one before."""
@@ -282,3 +289,7 @@ def main() -> None:
     threading.Thread(target=shim.keep_writing, daemon=True).start()
     log.info("scrambling the ports %s", ", ".join(map(str, ports)))
     signal.sigwait(signals)
+    shim.forget()
+    until = time.monotonic() + GOODBYE
+    while shim.busy and time.monotonic() < until:  # each user is to see a reset
+        time.sleep(0.005)
