@@ -76,10 +76,11 @@ class Sealer:
         carries data and for anything after the end; RefusedError when the key is used up.
         """
         size = len(data)
-        if size > LARGEST or kind not in KINDS or (size and kind != DATA) or self._ended:
-            raise ValueError(f"no record of kind {kind} with {size} bytes can be made here")
+        if kind != DATA or size > LARGEST or self._ended:  # data goes on at once: it is waited for
+            if kind not in KINDS or size > (LARGEST if kind == DATA else 0) or self._ended:
+                raise ValueError(f"no record of kind {kind} with {size} bytes can be made here")
+            self._ended = True
         number = self._budget.spend(size)
-        self._ended = kind != DATA
         return self._cipher.seal(number, kind << 24 | size, memoryview(data))
 
 
