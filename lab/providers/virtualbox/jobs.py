@@ -1,0 +1,240 @@
+"""From a plan to orders for machines: every name, UUID, port and adapter decided. Pure.
+
+The agent is told what to make in plain data (machines.py says what is in an order); nothing is
+decided there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import Fault, LabError
+from lab.providers.virtualbox.adapters import HostAdapter, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from lab.plan import Plan, PlannedAdapter, PlannedHost
+    from lab.providers.base import Order
+
+SLOTS = 8
+#: A spec's `os` -> VirtualBox's own name, for images that are the user's. Others as VirtualBox has them.
+OS_TYPES = {
+    "windows-xp-32": "WindowsXP",
+    "windows-7-32": "Windows7",
+    "windows-7-64": "Windows7_64",
+    "windows-10-32": "Windows10",
+    "windows-10-64": "Windows10_64",
+    "windows-11-64": "Windows11_64",
+    "debian": "Debian_64",
+    "debian-32": "Debian",
+    "ubuntu": "Ubuntu_64",
+    "linux": "Linux_64",
+    "linux-32": "Linux",
+}
+RECIPE_OS = "Debian_64"  # what imlab's own images are made of
+FOLDER = "virtualbox"  # in the lab's own folder: settings, disks, seeds, consoles
+DISKS = frozenset({".vdi", ".vmdk", ".vhd", ".qcow2"})
+APPLIANCES = frozenset({".ova", ".ovf"})
+MANAGEMENT = "imlab-ssh"  # the name of the port forward that leads to a machine's sshd
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What has to be known of the world to decide.
+
+    lab_id, folder -- the lab's; ports -- host -> the TCP port of ours that leads to its sshd.
+    adapters       -- what this machine can bridge to, None when nothing has to be bridged.
+    environment    -- NAME=value for the machines' own processes.
+    """
+
+    lab_id: str
+    folder: Path
+    ports: Mapping[str, int]
+    adapters: Sequence[HostAdapter] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One machine to be made: its order for the agent, and what the ledger keeps of it."""
+
+    host: str
+    uuid: str
+    name: str
+    port: int
+    mac: str
+    bridges: tuple[str, ...]
+    base: str | None
+    order: dict[str, Any] = field(repr=False)  # it may hold the credentials of an installation
+
+
+def this_machine(plan: Plan, hosts: Sequence[PlannedHost]) -> list[PlannedHost]:
+    """Return the hosts that others live `on`: with real machines that is the one we run on."""
+    parents = {host.on for host in plan.hosts if host.on}
+    return [host for host in hosts if host.name in parents]
+
+
+def needs_bridge(order: Order) -> bool:
+    """Tell whether a machine of the order shares an adapter of this machine."""
+    real = this_machine(order.plan, order.hosts)
+    return any(
+        "bridged" in _attach(order, real, host, adapter, "", lambda wish: wish)
+        for host in order.hosts
+        if host not in real
+        for adapter in host.adapters
+    )
+
+
+def jobs(order: Order, facts: Facts) -> list[Job]:
+    """Return what to make, in the plan's order. Raises LabError for what does not fit."""
+    real = this_machine(order.plan, order.hosts)
+    return [_job(order, real, host, facts) for host in order.hosts if host not in real]
+
+
+def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Facts) -> Job:
+    if len(host.adapters) > SLOTS - 1:
+        raise LabError(
+            f"wiring host {host.name!r} in VirtualBox",
+            f"it has {len(host.adapters)} adapters; a machine takes {SLOTS}, one of them ours",
+            fault=Fault.SPEC,
+            todo=f"give it {SLOTS - 1} at most",
+        )
+    machine, bridges = str(uuid.uuid4()), []
+
+    def pick(wish: str) -> str:
+        found = choose(wish, facts.adapters or ()).name
+        bridges.append(found)
+        return found
+
+    nics = [
+        {
+            "slot": slot,
+            "mac": adapter.mac,
+            "attach": _attach(order, real, host, adapter, facts.lab_id, pick),
+        }
+        for slot, adapter in enumerate(host.adapters)
+    ]
+    forward = {"name": MANAGEMENT, "host_port": facts.ports[host.name], "guest_port": 22}
+    mac = _management_mac(machine)
+    nics.append(
+        {
+            "slot": len(nics),
+            "mac": mac,
+            "attach": {"nat": {"closed": True, "forwards": [forward]}},
+        }
+    )
+    folder = facts.folder / host.name
+    source, own = _source(order, host)
+    name = f"imlab-{order.plan.lab}-{host.name}"
+    return Job(
+        host=host.name,
+        uuid=machine,
+        name=name,
+        port=facts.ports[host.name],
+        mac=mac,
+        bridges=tuple(bridges),
+        base=source["path"] if source["kind"] == "disk" else None,
+        order={
+            "uuid": machine,
+            "host": host.name,
+            "name": name,
+            "settings": str(folder / f"{name}.vbox"),
+            "group": f"/imlab/{order.plan.lab}",
+            "labels": {"lab_id": facts.lab_id, "lab": order.plan.lab, "host": host.name},
+            "os": OS_TYPES.get(host.os, host.os) if own else RECIPE_OS,
+            "memory": host.memory_mib,
+            "cpus": host.cpus,
+            "firmware": host.firmware,
+            "source": source,
+            "disk": str(folder / "disk.vdi"),
+            "disk_mib": host.disk_mib,
+            "seed": None if own else str(folder / "seed.iso"),
+            "console": str(folder / "console.log"),
+            "nics": nics,
+        },
+    )
+
+
+def _management_mac(machine: str) -> str:
+    """Return an address for the way in: locally administered, of the machine's own UUID."""
+    digits = machine.replace("-", "")
+    return "0e:" + ":".join(digits[n : n + 2] for n in range(0, 10, 2))
+
+
+def _source(order: Order, host: PlannedHost) -> tuple[dict[str, Any], bool]:
+    """Return where a host's disk comes from, and whether that is the user's own."""
+    for image in order.plan.images:
+        if image.name == host.image:
+            return _own(image.file, image.unattended), True
+    return {"kind": "disk", "path": str(order.images[host.image].path)}, False
+
+
+def _own(file: str, unattended: Mapping[str, Any] | None) -> dict[str, Any]:
+    suffix = Path(file).suffix.lower()
+    if not Path(file).is_file():
+        raise _bad_image(file, "there is no such file", "correct its path in the spec")
+    if suffix in DISKS:
+        return {"kind": "disk", "path": file}
+    if suffix in APPLIANCES:
+        return {"kind": "appliance", "path": file}
+    if suffix == ".iso" and unattended:
+        return {"kind": "unattended", "path": file, **unattended}
+    if suffix == ".iso":
+        raise _bad_image(
+            file, "an ISO has to be installed from", "give it `unattended:` with user and password"
+        )
+    known = ", ".join(sorted(DISKS | APPLIANCES | {".iso"}))
+    raise _bad_image(file, f"a file of kind {suffix or 'none'}", f"use one of: {known}")
+
+
+def _bad_image(file: str, saw: str, todo: str) -> LabError:
+    return LabError(f"using the image {file}", saw, fault=Fault.SPEC, todo=todo)
+
+
+def _attach(  # noqa: PLR0913, PLR0917 - all that decides where a cable ends
+    order: Order,
+    real: Sequence[PlannedHost],
+    host: PlannedHost,
+    adapter: PlannedAdapter,
+    lab_id: str,
+    pick: Any,  # noqa: ANN401 - a function of a wish
+) -> dict[str, Any]:
+    """Return how an adapter is attached: as the spec says, else by where its cable ends."""
+    if adapter.attach:
+        if "bridged" in adapter.attach:
+            return {"bridged": pick(adapter.attach["bridged"])}
+        return dict(adapter.attach)
+    for patch in order.patches:
+        if (patch.host, patch.adapter) == (host.name, adapter.name):
+            return {"generic": tunnel(patch.far, patch.near)}
+    wire = _wire_of_this_machine(real, host, adapter)
+    if wire is not None:
+        return {"bridged": pick(wire)}
+    if adapter.network:
+        return {"internal": f"imlab-{lab_id}-{adapter.network}"}
+    return {"none": True}
+
+
+def tunnel(here: int, there: int) -> dict[str, Any]:
+    """Return the generic driver that sends frames as UDP datagrams over the loopback."""
+    properties = {"dest": "127.0.0.1", "sport": str(here), "dport": str(there)}
+    return {"driver": "UDPTunnel", "properties": properties}
+
+
+def _wire_of_this_machine(
+    real: Sequence[PlannedHost], host: PlannedHost, adapter: PlannedAdapter
+) -> str | None:
+    """Return which adapter of the real machine a cable shares: its attach, else its kind.
+
+    One that is bridged to an adapter of this machine, or on a network that this machine is on.
+    """
+    for parent in real:
+        for theirs in parent.adapters:
+            bridged = host.on == parent.name and adapter.bridged == theirs.name
+            neighbour = adapter.network is not None and adapter.network == theirs.network
+            if bridged or neighbour:
+                return str((theirs.attach or {}).get("bridged", theirs.kind))
+    return None
