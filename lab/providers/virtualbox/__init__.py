@@ -1,0 +1,1 @@
+"""Labs made of VirtualBox machines."""
