@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 def look(api: Api, *, everything: bool = False) -> dict[str, Any]:
     """Return the adapters that can be bridged to; with `everything`, all that doctor shows."""
     host = api.box.get("host")
+    feature = api.constant("ProcessorFeature", "HWVirtEx")
     found: dict[str, Any] = {
+        "hardware": bool(host.do("getProcessorFeature", feature)),
         "adapters": [
             {
                 "name": adapter.get("name"),
@@ -29,9 +31,7 @@ def look(api: Api, *, everything: bool = False) -> dict[str, Any]:
         ]
     }
     if everything:
-        feature = api.constant("ProcessorFeature", "HWVirtEx")
         found.update(
-            hardware=bool(host.do("getProcessorFeature", feature)),
             memory_free_mib=int(host.get("memoryAvailable")),
             memory_mib=int(host.get("memorySize")),
             processors=int(host.get("processorOnlineCount")),

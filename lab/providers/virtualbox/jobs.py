@@ -15,7 +15,7 @@ from lab.errors import Fault, LabError
 from lab.providers.virtualbox.adapters import HostAdapter, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lab.plan import Plan, PlannedAdapter, PlannedHost
     from lab.providers.base import Order
@@ -46,15 +46,15 @@ MANAGEMENT = "imlab-ssh"  # the name of the port forward that leads to a machine
 class Facts:
     """What has to be known of the world to decide.
 
-    lab_id, folder -- the lab's; ports -- host -> the TCP port of ours that leads to its sshd.
-    adapters       -- what this machine can bridge to, None when nothing has to be bridged.
-    environment    -- NAME=value for the machines' own processes.
+    lab_id, folder -- the lab's.
+    free_port      -- gives a TCP port of ours that nobody has, each time another.
+    adapters       -- what this machine can bridge to.
     """
 
     lab_id: str
     folder: Path
-    ports: Mapping[str, int]
-    adapters: Sequence[HostAdapter] | None = None
+    free_port: Callable[[], int]
+    adapters: Sequence[HostAdapter] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +77,6 @@ def this_machine(plan: Plan, hosts: Sequence[PlannedHost]) -> list[PlannedHost]:
     return [host for host in hosts if host.name in parents]
 
 
-def needs_bridge(order: Order) -> bool:
-    """Tell whether a machine of the order shares an adapter of this machine."""
-    real = this_machine(order.plan, order.hosts)
-    return any(
-        "bridged" in _attach(order, real, host, adapter, "", lambda wish: wish)
-        for host in order.hosts
-        if host not in real
-        for adapter in host.adapters
-    )
-
-
 def jobs(order: Order, facts: Facts) -> list[Job]:
     """Return what to make, in the plan's order. Raises LabError for what does not fit."""
     real = this_machine(order.plan, order.hosts)
@@ -102,22 +91,12 @@ def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Fa
             fault=Fault.SPEC,
             todo=f"give it {SLOTS - 1} at most",
         )
-    machine, bridges = str(uuid.uuid4()), []
-
-    def pick(wish: str) -> str:
-        found = choose(wish, facts.adapters or ()).name
-        bridges.append(found)
-        return found
-
+    machine, port = str(uuid.uuid4()), facts.free_port()
     nics = [
-        {
-            "slot": slot,
-            "mac": adapter.mac,
-            "attach": _attach(order, real, host, adapter, facts.lab_id, pick),
-        }
+        {"slot": slot, "mac": adapter.mac, "attach": _attach(order, real, host, adapter, facts)}
         for slot, adapter in enumerate(host.adapters)
     ]
-    forward = {"name": MANAGEMENT, "host_port": facts.ports[host.name], "guest_port": 22}
+    forward = {"name": MANAGEMENT, "host_port": port, "guest_port": 22}
     mac = _management_mac(machine)
     nics.append(
         {
@@ -133,9 +112,9 @@ def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Fa
         host=host.name,
         uuid=machine,
         name=name,
-        port=facts.ports[host.name],
+        port=port,
         mac=mac,
-        bridges=tuple(bridges),
+        bridges=tuple(n["attach"]["bridged"] for n in nics if "bridged" in n["attach"]),
         base=source["path"] if source["kind"] == "disk" else None,
         order={
             "uuid": machine,
@@ -151,7 +130,7 @@ def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Fa
             "source": source,
             "disk": str(folder / "disk.vdi"),
             "disk_mib": host.disk_mib,
-            "seed": None if own else str(folder / "seed.iso"),
+            "seed": str(folder / "seed.iso"),
             "console": str(folder / "console.log"),
             "nics": nics,
         },
@@ -194,28 +173,42 @@ def _bad_image(file: str, saw: str, todo: str) -> LabError:
     return LabError(f"using the image {file}", saw, fault=Fault.SPEC, todo=todo)
 
 
-def _attach(  # noqa: PLR0913, PLR0917 - all that decides where a cable ends
+def _attach(
     order: Order,
     real: Sequence[PlannedHost],
     host: PlannedHost,
     adapter: PlannedAdapter,
-    lab_id: str,
-    pick: Any,  # noqa: ANN401 - a function of a wish
+    facts: Facts,
 ) -> dict[str, Any]:
     """Return how an adapter is attached: as the spec says, else by where its cable ends."""
-    if adapter.attach:
-        if "bridged" in adapter.attach:
-            return {"bridged": pick(adapter.attach["bridged"])}
-        return dict(adapter.attach)
     for patch in order.patches:
         if (patch.host, patch.adapter) == (host.name, adapter.name):
             return {"generic": tunnel(patch.far, patch.near)}
+    if adapter.attach:
+        return _as_said(adapter.attach, facts)
     wire = _wire_of_this_machine(real, host, adapter)
     if wire is not None:
-        return {"bridged": pick(wire)}
+        return {"bridged": choose(wire, facts.adapters).name}
     if adapter.network:
-        return {"internal": f"imlab-{lab_id}-{adapter.network}"}
+        return {"internal": f"imlab-{facts.lab_id}-{adapter.network}"}
     return {"none": True}
+
+
+def _as_said(attach: dict[str, Any], facts: Facts) -> dict[str, Any]:
+    """Return an attachment of the spec, with its adapter chosen and its ports free."""
+    if "bridged" in attach:
+        return {"bridged": choose(attach["bridged"], facts.adapters).name}
+    if "nat" in attach:
+        forwards = [
+            {
+                "name": name,
+                "host_port": ports["host"] or facts.free_port(),
+                "guest_port": ports["guest"],
+            }
+            for name, ports in attach["nat"].get("forwards", {}).items()
+        ]
+        return {"nat": {"forwards": forwards}}
+    return dict(attach)
 
 
 def tunnel(here: int, there: int) -> dict[str, Any]:

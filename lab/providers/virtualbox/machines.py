@@ -3,7 +3,7 @@
 A machine's order (jobs.py makes it) is a dict:
 
     uuid, host, name, settings (path of its .vbox), group, labels, os, memory, cpus, firmware,
-    source (media.py, owned.py), disk_mib, seed (path or None), console (path), nics, environment
+    source (media.py, owned.py), disk and seed and console (paths), disk_mib, nics
 
 and a NIC is {slot, mac, attach}, attach as in the plan or {"none": true}.
 """

@@ -20,18 +20,16 @@ def plug_in(api: Api, machine: Thing, order: dict[str, Any], end: float) -> None
     source = order["source"]
     device = {name: api.constant("DeviceType", name) for name in ("HardDisk", "DVD")}
     controller = machine.do("addStorageController", CONTROLLER, api.constant("StorageBus", "SATA"))
-    controller.put("portCount", 2)
+    controller.put("portCount", 3)
     if source["kind"] == "disk":
         disk = linked_clone(api, source["path"], order["disk"], end)
         machine.do("attachDevice", CONTROLLER, 0, 0, device["HardDisk"], disk)
     elif source["kind"] == "unattended":
         disk = new_disk(api, order["disk"], order["disk_mib"] * MIB, end)
         machine.do("attachDevice", CONTROLLER, 0, 0, device["HardDisk"], disk)
-    if order["seed"]:
-        seed = _open(api, order["seed"], "DVD")
-        machine.do("attachDevice", CONTROLLER, 1, 0, device["DVD"], seed)
-    elif source["kind"] == "unattended":
-        machine.do("attachDeviceWithoutMedium", CONTROLLER, 1, 0, device["DVD"])
+    if source["kind"] == "unattended":  # where the installer puts its CD
+        machine.do("attachDeviceWithoutMedium", CONTROLLER, 2, 0, device["DVD"])
+    machine.do("attachDevice", CONTROLLER, 1, 0, device["DVD"], _open(api, order["seed"], "DVD"))
 
 
 def linked_clone(api: Api, base: str, path: str, end: float) -> Thing:

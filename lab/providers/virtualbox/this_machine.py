@@ -1,29 +1,32 @@
-"""A host of the plan that is the very machine we run on: checked, reached, never changed.
+"""A host of the plan that is the very machine we run on: checked, reached, changed only when told.
 
 In the paper the hypervisor's host has an address and is pinged. With real machines it is this one:
-its address has to be there before guests are bridged beside it.
+its address has to be there before guests are bridged beside it, and its own sshd is the way in.
 """
 
 from __future__ import annotations
 
 import getpass
-import os
 import platform
+import shlex
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.errors import Fault, LabError
+from lab.hosts import Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lab.hosts import Dial
     from lab.plan import PlannedHost
-    from lab.providers.virtualbox.adapters import HostAdapter
 
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
+KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 MASKS = {8: "255.0.0.0", 16: "255.255.0.0", 24: "255.255.255.0"}
+PATIENCE = 5.0  # seconds
 
 
 def has_address(address: str) -> bool:
@@ -36,41 +39,66 @@ def has_address(address: str) -> bool:
     return True
 
 
-def how_to_set(adapter: str, address: str, system: str) -> str:
-    """Return the command that gives an adapter the address "192.168.1.30/24"."""
+def how_to_set(adapter: str, address: str, system: str) -> list[str]:
+    """Return the command that gives an adapter the address "192.168.1.30/24" besides its own."""
     ip, _, length = address.partition("/")
     mask = MASKS.get(int(length or 24), "255.255.255.0")
     if system == "Windows":
-        return f'netsh interface ipv4 add address name="{adapter}" address={ip} mask={mask}'
+        words = ["netsh", "interface", "ipv4", "add", "address"]
+        return [*words, f"name={adapter}", f"address={ip}", f"mask={mask}"]
     if system == "Darwin":
-        return f"sudo ifconfig {adapter.partition(':')[0]} alias {ip} netmask {mask}"
-    return f"sudo ip address add {address} dev {adapter}"
+        return ["sudo", "ifconfig", adapter.partition(":")[0], "alias", ip, "netmask", mask]
+    return ["sudo", "ip", "address", "add", address, "dev", adapter]
 
 
-def check_addresses(host: PlannedHost, adapters: Sequence[HostAdapter]) -> None:
-    """See that this machine has the plan's addresses. Raises LabError with the command to set one.
+def check_addresses(host: PlannedHost, bridges: Sequence[str], *, configure: bool) -> None:
+    """See that this machine has the plan's addresses; set them when told to.
 
-    adapters -- those that guests are bridged to; the command is for the first.
+    bridges -- the adapters that guests share; the address belongs on the first.
+    Raises LabError with the command that sets one.
     """
     for planned in host.adapters:
         if planned.address is None or has_address(planned.address.partition("/")[0]):
             continue
-        name = adapters[0].name if adapters else planned.name
+        command = how_to_set(
+            bridges[0] if bridges else planned.name, planned.address, platform.system()
+        )
+        if configure:
+            _set(host, command)
+            continue
         raise LabError(
             f"finding {planned.address} of host {host.name!r} on this machine",
             f"no adapter has it, and {host.name!r} is this machine: guests live on it",
             fault=Fault.MACHINE,
-            todo=how_to_set(name, planned.address, platform.system()),
+            todo=f"give it the address: {shlex.join(command)}",
         )
 
 
-def user() -> str:
-    """Return who logs in to this machine: whoever runs imlab."""
-    return getpass.getuser()
+def _set(host: PlannedHost, command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    if done.returncode:
+        raise LabError(
+            f"giving this machine the address of host {host.name!r}",
+            f"{shlex.join(command)}\n{done.stdout}{done.stderr}",
+            fault=Fault.MACHINE,
+            todo="run that command as an administrator",
+        )
 
 
-def host_key(host: str) -> str:
-    """Return this machine's own SSH host key, "ssh-ed25519 AAAA…". Raises LabError."""
+def login(host: PlannedHost) -> Host:
+    """Return how whoever runs imlab logs in to this machine. Raises LabError that says what to do.
+
+    With a key of theirs that this account accepts already; none is put there.
+    """
+    return Host(host.name, getpass.getuser(), _host_key(host.name), _private_key(host.name))
+
+
+def dial() -> Dial:
+    """Return how to open TCP connections to this machine's own loopback."""
+    return lambda port: socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+
+
+def _host_key(host: str) -> str:
     try:
         kind, key, *_ = HOST_KEY.read_text().split()
     except (OSError, ValueError) as error:
@@ -83,20 +111,22 @@ def host_key(host: str) -> str:
     return f"{kind} {key}"
 
 
-def dial(host: str) -> Dial:
-    """Return how to open TCP connections to this machine's own loopback."""
-
-    def connect(port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", port), timeout=5)
-
-    _ = host
-    return connect
-
-
-def authorized(public_key: str) -> bool:
-    """Tell whether a key may log in here as the user who runs imlab."""
-    path = Path(os.path.expanduser("~/.ssh/authorized_keys"))  # noqa: PTH111 - Path.home raises
+def _private_key(host: str, home: Path | None = None) -> str:
+    folder = (home or Path.home()) / ".ssh"
     try:
-        return public_key.split()[1] in path.read_text()
-    except (OSError, IndexError):
-        return False
+        accepted = (folder / "authorized_keys").read_text().split()
+    except OSError:
+        accepted = []
+    there = [name for name in KEYS if (folder / name).is_file()]
+    for name in there:
+        public = folder / f"{name}.pub"
+        if public.is_file() and public.read_text().split()[1:2] and public.read_text().split()[1] in accepted:
+            return (folder / name).read_text()
+    key = there[0] if there else KEYS[0]
+    make = "" if there else f"ssh-keygen -t ed25519 -f ~/.ssh/{key} -N '' && "
+    raise LabError(
+        f"reaching host {host!r}, which is this machine",
+        f"{getpass.getuser()} has no key that this account accepts",
+        fault=Fault.MACHINE,
+        todo=f"{make}cat ~/.ssh/{key}.pub >> ~/.ssh/authorized_keys",
+    )
