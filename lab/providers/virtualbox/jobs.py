@@ -36,6 +36,7 @@ OS_TYPES = {
     "linux-32": "Linux",
 }
 RECIPE_OS = "Debian_64"  # what imlab's own images are made of
+LOCK = "virtualbox.lock"  # in the lab's own folder: held by the agent that changes the lab
 FOLDER = "virtualbox"  # in the lab's own folder: settings, disks, seeds, consoles
 DISKS = frozenset({".vdi", ".vmdk", ".vhd", ".qcow2"})
 APPLIANCES = frozenset({".ova", ".ovf"})
@@ -77,6 +78,27 @@ def this_machine(plan: Plan, hosts: Sequence[PlannedHost]) -> list[PlannedHost]:
     return [host for host in hosts if host.name in parents]
 
 
+def faults(plan: Plan, hosts: Sequence[PlannedHost]) -> list[str]:
+    """Say what of these hosts cannot be made, a sentence each, from the plan alone."""
+    real = this_machine(plan, hosts)
+    found = [
+        f"host {host.name}: it has {len(host.adapters)} adapters; a machine takes {SLOTS - 1}"
+        " and the one that SSH uses"
+        for host in hosts
+        if host not in real and len(host.adapters) > SLOTS - 1
+    ]
+    found += [
+        f"host {host.name}: it lives `on` {host.on} and has guests itself; with real machines the"
+        " host of a guest is this computer, which lives on none"
+        for host in real
+        if host.on
+    ]
+    if len(real) > 1:
+        names = ", ".join(host.name for host in real)
+        found.append(f"hosts {names}: guests live on each, and only one can be this computer")
+    return found
+
+
 def jobs(order: Order, facts: Facts) -> list[Job]:
     """Return what to make, in the plan's order. Raises LabError for what does not fit."""
     real = this_machine(order.plan, order.hosts)
@@ -84,13 +106,6 @@ def jobs(order: Order, facts: Facts) -> list[Job]:
 
 
 def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Facts) -> Job:
-    if len(host.adapters) > SLOTS - 1:
-        raise LabError(
-            f"wiring host {host.name!r} in VirtualBox",
-            f"it has {len(host.adapters)} adapters; a machine takes {SLOTS}, one of them ours",
-            fault=Fault.SPEC,
-            todo=f"give it {SLOTS - 1} at most",
-        )
     machine, port = str(uuid.uuid4()), facts.free_port()
     nics = [
         {"slot": slot, "mac": adapter.mac, "attach": _attach(order, real, host, adapter, facts)}

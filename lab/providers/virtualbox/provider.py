@@ -18,7 +18,6 @@ from lab.plan import Plan
 from lab.providers.base import lab_login, unreachable
 from lab.providers.virtualbox import asking, checks, jobs, this_machine
 from lab.providers.virtualbox.adapters import HostAdapter
-from lab.providers.virtualbox.agent_lock import LOCK
 from lab.providers.virtualbox.asking import Agent, Denied
 from lab.providers.virtualbox.refusals import explained
 from lab.seed import seed_iso
@@ -87,7 +86,7 @@ class VirtualBoxProvider:
             uuids = agent.ask(
                 "make",
                 machines=[job.order for job in made],
-                lock=ledger.folder / LOCK,
+                lock=ledger.folder / jobs.LOCK,
                 deadline=patience,
                 note=order.note,
             )
@@ -165,7 +164,7 @@ class VirtualBoxProvider:
                 bases=bases,
                 patience=deadline / 2,
                 within=patience,
-                lock=ledger.folder / LOCK,
+                lock=ledger.folder / jobs.LOCK,
                 deadline=2 * patience,
             )
             self.calls["destroy"] = agent.calls

@@ -24,13 +24,13 @@ ONLINE = frozenset({"Running", "Paused", "Stuck"})
 
 
 def remove(api: Api, lab: dict[str, Any]) -> dict[str, Any]:
-    """Remove a lab: {lab_id, uuids, folder, bases, patience, deadline}; say what was found.
+    """Remove a lab: {lab_id, uuids, folder, bases, patience, within}; say what was found.
 
     patience -- seconds that guests get to shut down by themselves.
     bases    -- paths of base disks to be closed unless something is made on them.
-    Raises Late when something cannot be removed within `deadline` seconds, with what it was.
+    Raises Late when something cannot be removed within `within` seconds, with what it was.
     """
-    end = time.monotonic() + float(lab["deadline"])
+    end = time.monotonic() + float(lab["within"])
     removed = {"machines": 0, "media": 0}
     while machines := [machine for machine in api.box.get("machines") if _ours(machine, lab)]:
         _power_off(api, machines, float(lab["patience"]), end)
