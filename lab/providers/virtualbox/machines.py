@@ -43,6 +43,7 @@ def make(api: Api, order: dict[str, Any], note: Callable[[str], None]) -> str:
         note(f"importing {Path(source['path']).name}")
         machine = owned.import_appliance(api, order)
     else:
+        api.box.do("getGuestOSType", order["os"])  # createMachine takes any word since 7.1
         machine = api.create_machine(
             settings=order["settings"],
             name=order["name"],

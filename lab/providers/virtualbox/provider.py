@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import random
 import shutil
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lab.providers.base import Finding, Order
 
 SSH = 22
+BASES = "bases.json"  # in the lab's folder: the disks that VirtualBox opened for this lab
 PORTS = range(20000, 30000)  # below those that systems give to whoever asks for any
 PATIENCE = 5.0  # seconds for a connection to a machine
 #: Seconds until sshd answers: with hardware virtualisation; interpreted; installing itself first.
@@ -112,6 +114,8 @@ class VirtualBoxProvider:
         for job in made:
             ledger.own(self.name, "machine", job.uuid, **_facts(job))
         folder.mkdir(mode=0o700, exist_ok=True)
+        # For a record that is cut short: machines and disks tell whose they are, bases do not.
+        (folder / BASES).write_text(json.dumps([b for b in bases if b not in open_before]))
         for job in made:
             seed = Path(job.order["seed"])
             seed.parent.mkdir(mode=0o700, exist_ok=True)
@@ -153,7 +157,9 @@ class VirtualBoxProvider:
         if not ledger.current() or not (rows or folder.exists()):
             return
         uuids = [row["name"] for row in rows if row["kind"] == "machine"]
-        bases = [row["name"] for row in rows if row["kind"] == "base" and row["opened"]]
+        bases = {row["name"] for row in rows if row["kind"] == "base" and row["opened"]}
+        with contextlib.suppress(OSError, ValueError):
+            bases.update(json.loads((folder / BASES).read_text()))
         patience = deadline + ENDING_A_MACHINE * max(1, len(uuids))
         with _agent(f"removing the machines of the lab {ledger.name!r}") as agent:
             agent.ask(
@@ -161,7 +167,7 @@ class VirtualBoxProvider:
                 lab_id=ledger.lab_id,
                 uuids=uuids,
                 folder=str(folder),
-                bases=bases,
+                bases=sorted(bases),
                 patience=deadline / 2,
                 within=patience,
                 lock=ledger.folder / jobs.LOCK,

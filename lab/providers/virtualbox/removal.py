@@ -7,6 +7,8 @@ be coming into being inside VBoxSVC, so it is looked for until nothing is found.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from lab.providers.virtualbox.api import Api, Thing
 
 BUTTON = 1.0  # seconds for a guest to take notice of its power button
+SETTLING = 10.0  # seconds for a machine that is being started, as when lab-up was killed
+STUBBORN = 5.0  # seconds until a process is killed that keeps a machine which does not run
 PAUSE = 0.05
 ONLINE = frozenset({"Running", "Paused", "Stuck"})
 
@@ -65,20 +69,14 @@ def _power_off(api: Api, machines: list[Thing], patience: float, end: float) -> 
 
 
 def _settled(api: Api, machine: Thing, end: float) -> str:
-    """Return a machine's state once it is none that passes; of one that is just being started."""
+    """Return a machine's state; of one that is coming or going, once it runs or nobody has it."""
+    end = min(end, time.monotonic() + SETTLING)
     while True:
         state = state_of(api, machine)
-        session = api.name_of("SessionState", machine.get("sessionState"))
-        spawning = session == "Spawning" and state not in ONLINE
-        if not spawning and (state in ONLINE or session == "Unlocked" or not _passes(state)):
-            return state
-        if time.monotonic() > end - 1:
+        free = api.name_of("SessionState", machine.get("sessionState")) == "Unlocked"
+        if free or state in ONLINE or time.monotonic() > end:
             return state
         time.sleep(PAUSE)
-
-
-def _passes(state: str) -> bool:
-    return state.endswith("ing") and state not in ONLINE
 
 
 def _press_buttons(api: Api, machines: list[Thing], end: float) -> None:
@@ -122,17 +120,39 @@ def cut_power(api: Api, machine: Thing, end: float) -> None:
 
 
 def _force(api: Api, machine: Thing) -> None:
-    """End the machine's process: VirtualBox's own way for one that does not answer."""
+    """End the machine's process: VirtualBox's own way for one that does not answer, or ours.
+
+    One that hangs before the machine runs (bridged to nothing) has no such way.
+    """
     try:
         machine.do("launchVMProcess", api.session(), "emergencystop", [])
     except Refused as error:
         if error.code in GONE:
             raise
+        kill_process(int(machine.get("sessionPID")), str(machine.get("id")))
+
+
+def kill_process(pid: int, uuid: str) -> None:
+    """Kill a process if it is of that machine: its command line has the machine's UUID."""
+    if pid <= 1 or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if uuid.encode() in words:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended
+    finally:
+        os.close(descriptor)
 
 
 def _unlocked(api: Api, machine: Thing, end: float) -> None:
     """Wait until nobody has the machine; end its process when that is what keeps it."""
-    forced_at = end - max(1.0, (end - time.monotonic()) / 2)
+    forced_at = min(end - 1, time.monotonic() + STUBBORN)
     while api.name_of("SessionState", machine.get("sessionState")) != "Unlocked":
         now = time.monotonic()
         if now > end:

@@ -1,0 +1,1 @@
+"""Labs of VirtualBox machines, in a VirtualBox of their own: the testbed's."""
