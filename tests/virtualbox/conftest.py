@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A VirtualBox of this process's own; it ends with the tests."""
+    """Run a VirtualBox of this process's own; it ends with the tests."""
     folder = tmp_path_factory.mktemp("vbox")
     instance = testbed.build().instance(folder / "home")
     patch = pytest.MonkeyPatch()

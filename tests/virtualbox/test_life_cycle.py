@@ -83,7 +83,8 @@ POWER_OFF = """
 import sys, vboxapi
 manager = vboxapi.VirtualBoxManager()
 session = manager.getSessionObject(None)
-manager.getVirtualBox().findMachine(sys.argv[1]).lockMachine(session, manager.constants.LockType_Shared)
+machine = manager.getVirtualBox().findMachine(sys.argv[1])
+machine.lockMachine(session, manager.constants.LockType_Shared)
 session.console.powerDown().waitForCompletion(-1)
 """
 
@@ -153,7 +154,8 @@ def test_what_cannot_be_made_leaves_nothing(box: Box, labs: Labs, tmp_path: Path
     def images(form: str, wanted: set[str]) -> object:
         from dataclasses import replace
 
-        return {n: replace(i, path=tmp_path / "gone.vdi") for n, i in box.images(form, wanted).items()}
+        there = box.images(form, wanted).items()
+        return {name: replace(image, path=tmp_path / "gone.vdi") for name, image in there}
 
     with pytest.raises(LabError, match="gone|not exist|find"):
         labs.make(box.plan(), images)

@@ -70,7 +70,7 @@ def take_away(root: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_kills_at_random_moments_leave_nothing(box: Box, labs: Labs, seed: int) -> None:
     """Of `up` and of `down`, three each: whatever was going on inside VirtualBox goes, too."""
-    before, dice = box.lists(), random.Random(seed)
+    before, dice = box.lists(), random.Random(seed)  # noqa: S311 - moments, no secrets
     for _ in range(3):
         kill(work(box, "up", labs.root), dice.uniform(0.0, 5.0))
         if Ledger.all_labs(labs.root):
@@ -79,7 +79,7 @@ def test_kills_at_random_moments_leave_nothing(box: Box, labs: Labs, seed: int) 
         assert box.lists() == before
 
 
-@pytest.mark.parametrize("calls", [1, 2, 9, 18, 23, 30, 47, 64, 71, 75, 79, 83, 87, 92, 101, 120])
+@pytest.mark.parametrize("calls", [1, 2, 9, 18, 23, 30, 41, 47, 58, 64, 71, 75, 79, 83, 87, 92, 96])
 def test_an_agent_that_dies_between_two_calls_leaves_nothing(
     box: Box, labs: Labs, monkeypatch: pytest.MonkeyPatch, calls: int
 ) -> None:
@@ -87,10 +87,8 @@ def test_an_agent_that_dies_between_two_calls_leaves_nothing(
     before = box.lists()
     with monkeypatch.context() as patch:
         patch.setenv("IMLAB_VBOX_DIE_AFTER", str(calls))
-        try:
+        with pytest.raises(LabError, match="ended"):
             labs.make(box.plan(hosts=1))
-        except LabError as error:
-            assert "ended" in str(error)
     take_away(labs.root)
     assert box.lists() == before
 

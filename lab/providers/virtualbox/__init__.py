@@ -3,8 +3,9 @@
 provider.py is what `up` runs; it decides (jobs.py, adapters.py) and asks. agent.py is a process of
 its own that speaks with VirtualBox: the binding belongs to one Python, which need not be ours, and
 a call that never returns must not take lab-up with it. There, api.py is the one adapter over pyvbox
-and vboxapi, signatures.py says what differs between versions, and machines.py, media.py, removal.py,
-snapshots.py and owned.py do the work. Those import the standard library and each other alone.
+and vboxapi, signatures.py says what differs between versions, and machines.py, media.py, owned.py,
+removal.py, snapshots.py and host.py do the work, on the standard library alone. testbed/ is a
+VirtualBox for tests.
 """
 
 from __future__ import annotations

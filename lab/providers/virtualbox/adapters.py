@@ -35,7 +35,9 @@ class HostAdapter:
 
     def __str__(self) -> str:
         kind = "wireless" if self.wireless else "wired"
-        return f"{self.name} ({kind}, {'up' if self.up else 'down'}, {self.address or 'no address'})"
+        return (
+            f"{self.name} ({kind}, {'up' if self.up else 'down'}, {self.address or 'no address'})"
+        )
 
 
 def choose(wish: str, there: Sequence[HostAdapter]) -> HostAdapter:

@@ -25,6 +25,7 @@ from lab.providers.virtualbox.signatures import UnknownVersion
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 def make(api: adapter.Api, note: Callable[[str], None], args: dict[str, Any]) -> list[str]:
     """Make machines, one after another; return their UUIDs."""
     return [machines.make(api, order, note) for order in args["machines"]]

@@ -12,6 +12,7 @@ Standard library, pyvbox and vboxapi only: this runs in the Python that has the 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab.providers.virtualbox.signatures import signature
@@ -71,19 +72,19 @@ class Thing:
         """Return an attribute; with several names, that of the attribute."""
         found = self
         for name in path:
-            found = self._api.done(name, lambda at=found, n=name: at._raw._get_attr(n))  # noqa: SLF001 - pyvbox's own way in
+            found = self._api.done(name, partial(found._raw._get_attr, name))  # noqa: SLF001 - pyvbox's own way in
         return found
 
     def put(self, *path_and_value: Any) -> None:  # noqa: ANN401 - as above
-        """Set an attribute: put("audioAdapter", "enabled", False)."""
+        """Set an attribute, the last argument its value: ("audioAdapter", "enabled", False)."""
         *path, name, value = path_and_value
         owner = self.get(*path)
-        self._api.done(name, lambda: owner._raw._set_attr(name, bare(value)))  # noqa: SLF001 - as above
+        self._api.done(name, partial(owner._raw._set_attr, name, bare(value)))  # noqa: SLF001 - as above
 
     def do(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401 - as above
         """Call a method."""
         given = [bare(argument) for argument in arguments]
-        return self._api.done(method, lambda: self._raw._call(method, in_p=given))  # noqa: SLF001 - as above
+        return self._api.done(method, partial(self._raw._call, method, in_p=given))  # noqa: SLF001 - as above
 
     @property
     def raw(self) -> Any:  # noqa: ANN401 - as above
@@ -151,7 +152,7 @@ class Api:
 
     def create_machine(self, **given: Any) -> Thing:  # noqa: ANN401 - as above
         """Create a machine, unregistered; what the version has besides `given` is empty."""
-        values = {"cipher": "", "password_id": "", "password": "", **given}  # noqa: S106 - none
+        values = {"cipher": "", "password_id": "", "password": "", **given}
         if "platform" in self.signature.create_machine:
             values["platform"] = self.constant("PlatformArchitecture", "x86")
         machine: Thing = self.box.do(
@@ -177,7 +178,7 @@ def outcome(progress: Thing, call: str) -> Refused:
     """Return the error of a progress that completed without success."""
     code = int(progress.get("resultCode")) & 0xFFFFFFFF
     info = progress.get("errorInfo")
-    words = []
+    words: list[str] = []
     while info is not None and len(words) < 5:  # noqa: PLR2004 - errors nest; these say enough
         words.append(str(info.get("text")).strip())
         info = info.get("next")

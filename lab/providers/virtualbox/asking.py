@@ -20,6 +20,7 @@ from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
 PROJECT = Path(__file__).resolve().parents[3]
 START = (
@@ -68,7 +69,7 @@ class Agent:
     """
 
     def __init__(self, python: list[str]) -> None:
-        self.python, self.calls, self.facts = python, 0, {}
+        self.python, self.calls = python, 0
         where = importlib.util.find_spec("virtualbox")
         library = Path(where.origin).parents[1] if where and where.origin else PROJECT
         self._process = subprocess.Popen(
@@ -85,7 +86,7 @@ class Agent:
             self.close()
             raise
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,7 +105,7 @@ class Agent:
 
         lock -- a file that the agent locks first, and keeps locked until it ends.
         """
-        request = {"verb": verb, "args": args}
+        request: dict[str, Any] = {"verb": verb, "args": args}
         if lock:
             request.update(lock=str(lock), patience=deadline / 2)
         end = time.monotonic() + deadline

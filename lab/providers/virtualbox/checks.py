@@ -33,7 +33,9 @@ def check() -> Iterable[Finding]:
         return [Finding("VirtualBox", "fail", error.saw, error.todo)]
     except asking.Denied as error:
         return [Finding("VirtualBox", "fail", error.text, "see whether its own window opens")]
-    signed = "" if facts["signature"] in facts["version"] else f", spoken to as {facts['signature']}"
+    signed = (
+        "" if facts["signature"] in facts["version"] else f", spoken to as {facts['signature']}"
+    )
     return [
         Finding("its Python", "ok", f"{python} ({facts['python']}) has vboxapi"),
         Finding("VirtualBox", "ok", f"{facts['version']}, API {facts['api']}{signed}"),

@@ -21,14 +21,12 @@ def look(api: Api, *, everything: bool = False) -> dict[str, Any]:
                 "name": adapter.get("name"),
                 "up": api.name_of("HostNetworkInterfaceStatus", adapter.get("status")) == "Up",
                 "wireless": bool(adapter.get("wireless")),
-                "medium": api.name_of(
-                    "HostNetworkInterfaceMediumType", adapter.get("mediumType")
-                ),
+                "medium": api.name_of("HostNetworkInterfaceMediumType", adapter.get("mediumType")),
                 "address": adapter.get("IPAddress"),
             }
             for adapter in host.get("networkInterfaces")
             if api.name_of("HostNetworkInterfaceType", adapter.get("interfaceType")) == "Bridged"
-        ]
+        ],
     }
     if everything:
         found.update(

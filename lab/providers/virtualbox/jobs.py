@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab.providers.base import Order
 
 SLOTS = 8
-#: A spec's `os` -> VirtualBox's own name, for images that are the user's. Others as VirtualBox has them.
+#: A spec's `os` -> VirtualBox's own name, for images of the user's own; or as it is.
 OS_TYPES = {
     "windows-xp-32": "WindowsXP",
     "windows-7-32": "Windows7",
@@ -107,7 +107,7 @@ def jobs(order: Order, facts: Facts) -> list[Job]:
 
 def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Facts) -> Job:
     machine, port = str(uuid.uuid4()), facts.free_port()
-    nics = [
+    nics: list[dict[str, Any]] = [
         {"slot": slot, "mac": adapter.mac, "attach": _attach(order, real, host, adapter, facts)}
         for slot, adapter in enumerate(host.adapters)
     ]

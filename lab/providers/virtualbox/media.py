@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,39 @@ def _new(api: Api, path: str) -> Thing:
 
 def _open(api: Api, path: str, kind: str) -> Thing:
     mode = api.constant("AccessMode", "ReadOnly")
-    medium: Thing = api.box.do("openMedium", path, api.constant("DeviceType", kind), mode, False)  # noqa: FBT003 - the file keeps its UUID
+    try:
+        medium: Thing = api.box.do(
+            "openMedium",
+            path,
+            api.constant("DeviceType", kind),
+            mode,
+            False,  # noqa: FBT003 - the file keeps its UUID
+        )
+    except Refused as error:
+        raise _why_not_opened(api, path, error) from error
     return medium
+
+
+def _why_not_opened(api: Api, path: str, error: Refused) -> Refused:
+    """Say what VirtualBox does not: its words are of an object that does not exist."""
+    if not Path(path).is_file():
+        return Refused(error.call, error.code, f"there is no file {path}")
+    mine = uuid_of(path)
+    for other in everything(api):
+        if mine and other.get("id") == mine:
+            where = other.get("location")
+            text = f"{path}: a disk with UUID {mine} already exists, in {where}"
+            return Refused(error.call, error.code, text)
+    return Refused(error.call, error.code, f"{path}: {error.text}")
+
+
+def uuid_of(path: str) -> str:
+    """Return the UUID in the header of a VDI, "" for another file."""
+    with Path(path).open("rb") as stream:
+        header = stream.read(0x198)
+    if header[0x40:0x44] != b"\x7f\x10\xda\xbe":  # the signature of VDICore.h, little-endian
+        return ""
+    return str(uuid.UUID(bytes_le=header[0x188:0x198]))
 
 
 def known(api: Api, paths: list[str]) -> list[str]:

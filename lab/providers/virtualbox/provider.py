@@ -1,4 +1,4 @@
-"""What `up` runs: decides, notes in the ledger what is about to be made, and has the agent make it."""
+"""What `up` runs: decides, notes in the ledger what is about to be made, has the agent make it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lab.providers.virtualbox.refusals import explained
 from lab.seed import seed_iso
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lab.hosts import Dial
     from lab.plan import PlannedHost
@@ -51,7 +51,7 @@ class VirtualBoxProvider:
     patched = True
 
     def __init__(self) -> None:
-        #: What hosts made by this process may take to answer; from the plan's images and the machine.
+        #: What hosts that this process makes may take to answer.
         self.ssh_deadline = INTERPRETED
         #: Calls to VirtualBox's API that the last agent of each verb made: what a lab costs.
         self.calls: dict[str, int] = {}
@@ -122,9 +122,7 @@ class VirtualBoxProvider:
             descriptor = os.open(seed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "wb") as stream:  # noqa: PTH123 - a descriptor has no path
                 stream.write(
-                    seed_iso(
-                        order.plan, job.host, order.files[job.host], management_mac=job.mac
-                    )
+                    seed_iso(order.plan, job.host, order.files[job.host], management_mac=job.mac)
                 )
 
     def observe(self, ledger: Ledger) -> dict[str, str | None]:
@@ -150,7 +148,7 @@ class VirtualBoxProvider:
     def destroy(self, ledger: Ledger, deadline: float) -> None:
         """Take the lab's machines and media away; safe to repeat. Raises LabError.
 
-        The folder is made before anything in VirtualBox: without folder and record there is nothing.
+        Before anything in VirtualBox there is the folder: without it and a record there is nothing.
         """
         folder = ledger.folder / jobs.FOLDER
         rows = ledger.owned(self.name)
@@ -228,9 +226,7 @@ class VirtualBoxProvider:
         if not machines:
             return {}
         with _agent(f"looking for what was saved of the lab {ledger.name!r}") as agent:
-            return {
-                host: agent.ask("saved", uuids=[row["name"]]) for host, row in machines.items()
-            }
+            return {host: agent.ask("saved", uuids=[row["name"]]) for host, row in machines.items()}
 
     def forget(self, ledger: Ledger, hosts: Iterable[str], name: str) -> None:
         """Delete what was saved under a name. Raises LabError."""
@@ -298,9 +294,8 @@ def _opened_by_labs(root: Path) -> set[str]:
 
 def _free_ports(root: Path) -> Iterator[int]:
     """Yield TCP ports that nobody has and no lab has on record."""
-    taken = {
-        row["port"] for other in Ledger.all_labs(root) for row in other.owned(PROVIDER.name, "machine")
-    }
+    labs = Ledger.all_labs(root)
+    taken = {row["port"] for lab in labs for row in lab.owned(PROVIDER.name, "machine")}
     for port in random.sample(PORTS, len(PORTS)):
         if port not in taken and _is_free(port):
             yield port

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ def remove(api: Api, lab: dict[str, Any]) -> dict[str, Any]:
     while machines := [machine for machine in api.box.get("machines") if _ours(machine, lab)]:
         _power_off(api, machines, float(lab["patience"]), end)
         for machine in machines:
-            _patiently(lambda m=machine: _unregister(api, m, lab["folder"], end), end)  # type: ignore[misc] # bound now
+            _patiently(partial(_unregister, api, machine, lab["folder"], end), end)
             removed["machines"] += 1
     removed["media"] += _remove_media(api, lab["folder"], end)
     for base in lab["bases"]:
@@ -210,11 +211,11 @@ def _remove_media(api: Api, folder: str, end: float) -> int:
     count = 0
     for medium in walk(api.box.get("hardDisks")):
         if media.within(medium.get("location"), folder):
-            _patiently(lambda m=medium: _delete(api, m, end), end)  # type: ignore[misc] # bound now
+            _patiently(partial(_delete, api, medium, end), end)
             count += 1
     for medium in api.box.get("DVDImages"):
         if media.within(medium.get("location"), folder):
-            _patiently(lambda m=medium: m.do("close"), end)  # type: ignore[misc] # bound now
+            _patiently(partial(medium.do, "close"), end)
             count += 1
     return count
 

@@ -18,9 +18,7 @@ SAVING = 300.0  # seconds for one machine's memory
 def save(api: Api, uuids: list[str], name: str) -> None:
     """Take a snapshot of every machine, one after another; each stands still meanwhile."""
     for uuid in uuids:
-        machine, session = api.box.do("findMachine", uuid), api.session()
-        running = state_of(api, machine) in ONLINE
-        machine.do("lockMachine", session, api.constant("LockType", "Shared" if running else "Write"))
+        session = _locked(api, api.box.do("findMachine", uuid))
         try:
             progress, _ = session.get("machine").do("takeSnapshot", name, "", True)  # noqa: FBT003 - it pauses
             api.finish(progress, "taking a snapshot", time.monotonic() + SAVING)
@@ -28,17 +26,21 @@ def save(api: Api, uuids: list[str], name: str) -> None:
             session.do("unlockMachine")
 
 
-def restore(
-    api: Api, uuids: list[str], name: str, frontend: str, environment: list[str]
-) -> None:
+def _locked(api: Api, machine: Thing) -> Thing:
+    """Return a session that shares the machine with its process, if it has one."""
+    session, running = api.session(), state_of(api, machine) in ONLINE
+    machine.do("lockMachine", session, api.constant("LockType", "Shared" if running else "Write"))
+    return session
+
+
+def restore(api: Api, uuids: list[str], name: str, frontend: str, environment: list[str]) -> None:
     """Put every machine back as it was when the snapshot was taken, and let it run on."""
     end = time.monotonic() + SAVING
     for uuid in uuids:
         machine = api.box.do("findMachine", uuid)
         snapshot = machine.do("findSnapshot", name)
         cut_power(api, machine, end)
-        session = api.session()
-        machine.do("lockMachine", session, api.constant("LockType", "Write"))
+        session = _locked(api, machine)
         try:
             progress = session.get("machine").do("restoreSnapshot", snapshot)
             api.finish(progress, "restoring a snapshot", end)
@@ -69,13 +71,12 @@ def _names(machine: Thing) -> list[str]:
 def forget(api: Api, uuids: list[str], name: str) -> None:
     """Delete a snapshot of every machine that has it."""
     for uuid in uuids:
-        machine, session = api.box.do("findMachine", uuid), api.session()
+        machine = api.box.do("findMachine", uuid)
         try:
             snapshot = machine.do("findSnapshot", name)
         except Refused:
             continue
-        running = state_of(api, machine) in ONLINE
-        machine.do("lockMachine", session, api.constant("LockType", "Shared" if running else "Write"))
+        session = _locked(api, machine)
         try:
             progress = session.get("machine").do("deleteSnapshot", snapshot.get("id"))
             api.finish(progress, "deleting a snapshot", time.monotonic() + SAVING)

@@ -119,8 +119,7 @@ def _private_key(host: str, home: Path | None = None) -> str:
         accepted = []
     there = [name for name in KEYS if (folder / name).is_file()]
     for name in there:
-        public = folder / f"{name}.pub"
-        if public.is_file() and public.read_text().split()[1:2] and public.read_text().split()[1] in accepted:
+        if _public(folder / f"{name}.pub") in accepted:
             return (folder / name).read_text()
     key = there[0] if there else KEYS[0]
     make = "" if there else f"ssh-keygen -t ed25519 -f ~/.ssh/{key} -N '' && "
@@ -130,3 +129,11 @@ def _private_key(host: str, home: Path | None = None) -> str:
         fault=Fault.MACHINE,
         todo=f"{make}cat ~/.ssh/{key}.pub >> ~/.ssh/authorized_keys",
     )
+
+
+def _public(path: Path) -> str | None:
+    """Return the key itself of "ssh-ed25519 AAAA… comment"."""
+    try:
+        return path.read_text().split()[1]
+    except (OSError, IndexError):
+        return None
