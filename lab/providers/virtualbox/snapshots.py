@@ -71,8 +71,8 @@ def _names(machine: Thing) -> list[str]:
 def forget(api: Api, uuids: list[str], name: str) -> None:
     """Delete a snapshot of every machine that has it."""
     for uuid in uuids:
-        machine = api.box.do("findMachine", uuid)
         try:
+            machine = api.box.do("findMachine", uuid)
             snapshot = machine.do("findSnapshot", name)
         except Refused:
             continue
