@@ -34,6 +34,7 @@ CODES = {
     0x80BB000A: "VBOX_E_XML_ERROR",
     0x80BB000B: "VBOX_E_INVALID_SESSION_STATE",
     0x80BB000C: "VBOX_E_OBJECT_IN_USE",
+    0x80004001: "E_NOTIMPL",
     0x80004005: "E_FAIL",
     0x80070005: "E_ACCESSDENIED",
     0x80070057: "E_INVALIDARG",
@@ -79,6 +80,10 @@ class Thing:
         """Set an attribute, the last argument its value: ("audioAdapter", "enabled", False)."""
         *path, name, value = path_and_value
         owner = self.get(*path)
+        if isinstance(value, list):  # a list would be taken for the binding's own arguments
+            array = partial(self._api.manager.setArray, owner.raw, name, bare(value))
+            self._api.done(name, array)
+            return
         self._api.done(name, partial(owner._raw._set_attr, name, bare(value)))  # noqa: SLF001 - as above
 
     def do(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401 - as above
