@@ -139,7 +139,8 @@ UNATTENDED = {
 }  # fmt: skip
 
 
-def test_an_iso_is_recognised(box: Box, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("box")
+def test_an_iso_is_recognised(tmp_path: Path) -> None:
     """VirtualBox says which system a CD installs."""
     with asking.start() as agent:
         found = agent.ask("detect", iso=str(installation_cd(tmp_path)))

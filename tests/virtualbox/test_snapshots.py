@@ -28,12 +28,12 @@ def test_machines_are_saved_and_brought_back(box: Box, labs: Labs) -> None:
     assert PROVIDER.saved(ledger) == {"m1": [], "m2": []}
     PROVIDER.save(ledger, hosts, "clean")
     PROVIDER.save(ledger, hosts, "later")
-    assert PROVIDER.saved(ledger) == dict.fromkeys(hosts, ["clean", "later"])
+    assert PROVIDER.saved(ledger) == {host: ["clean", "later"] for host in hosts}
     assert PROVIDER.observe(ledger) == dict.fromkeys(hosts)
     PROVIDER.restore(ledger, hosts, "clean")
     assert PROVIDER.observe(ledger) == dict.fromkeys(hosts)
     PROVIDER.forget(ledger, hosts, "later")
-    assert PROVIDER.saved(ledger) == dict.fromkeys(hosts, ["clean"])
+    assert PROVIDER.saved(ledger) == {host: ["clean"] for host in hosts}
     PROVIDER.restore(ledger, ["m1"], "clean")
     assert PROVIDER.observe(ledger) == dict.fromkeys(hosts)
 
