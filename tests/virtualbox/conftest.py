@@ -22,12 +22,12 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     patch = pytest.MonkeyPatch()
     for name, value in instance.environment.items():
         patch.setenv(name, value)
-    asking._works.clear()
+    asking.forget()
     found = Box(instance, folder, folder / "base.vdi")
     found.run(EMPTY_DISK, str(found.base))
     yield found
     instance.stop()
-    asking._works.clear()
+    asking.forget()
     patch.undo()
 
 

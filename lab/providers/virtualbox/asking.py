@@ -192,6 +192,11 @@ def candidates() -> list[list[str]]:
 _works: list[list[str]] = []  # the Python that answered in this process
 
 
+def forget() -> None:
+    """Look for the Python anew: another VirtualBox is meant."""
+    _works.clear()
+
+
 def start() -> Agent:
     """Return an agent that has reached VirtualBox. Raises LabError that says what to install."""
     tried: list[str] = []

@@ -94,5 +94,7 @@ def _disk() -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free >> 20
-    state, todo = ("ok", "") if free >= DISK_MIB else ("warn", "set IMLAB_STATE to a larger disk")
-    return Finding("disk for machines", state, f"{free} MiB free where labs are kept", todo)
+    saw = f"{free} MiB free where labs are kept"
+    if free < DISK_MIB:
+        return Finding("disk for machines", "warn", saw, "set IMLAB_STATE to a larger disk")
+    return Finding("disk for machines", "ok", saw)

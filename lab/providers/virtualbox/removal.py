@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lab.providers.virtualbox.api import Api, Thing
 
 BUTTON = 1.0  # seconds for a guest to take notice of its power button
+POWERING_OFF = 10.0  # seconds for a machine that does as it is told
 SETTLING = 10.0  # seconds for a machine that is being started, as when lab-up was killed
 STUBBORN = 5.0  # seconds until a process is killed that keeps a machine which does not run
 PAUSE = 0.05
@@ -63,10 +65,7 @@ def _power_off(api: Api, machines: list[Thing], patience: float, end: float) -> 
     running = [m for m in machines if m.get("accessible") and _settled(api, m, end) in ONLINE]
     if patience > 0:
         _press_buttons(api, running, min(end, time.monotonic() + patience))
-    for machine in running:
-        cut_power(api, machine, end)
-    for machine in machines:
-        _unlocked(api, machine, end)
+    cut_power(api, machines, end)
 
 
 def _settled(api: Api, machine: Thing, end: float) -> str:
@@ -103,21 +102,23 @@ def _press_buttons(api: Api, machines: list[Thing], end: float) -> None:
         _let_go(session)
 
 
-def cut_power(api: Api, machine: Thing, end: float) -> None:
-    """Power a machine off, by force if it does not do it itself; return when it is off."""
-    if state_of(api, machine) not in ONLINE:
-        return
-    try:
-        session = _share(api, machine)
-        try:
-            progress = session.get("console").do("powerDown")
-            api.finish(progress, "powering off", min(end, time.monotonic() + 10))
-        finally:
-            _let_go(session)
-    except (Refused, Late):
+def cut_power(api: Api, machines: list[Thing], end: float) -> None:
+    """Power machines off side by side, by force those that do not do it; return when all are."""
+    going = []
+    for machine in machines:
+        if state_of(api, machine) in ONLINE:
+            with suppress(Refused):
+                session = _share(api, machine)
+                going.append((session, session.get("console").do("powerDown")))
+    patience = min(end, time.monotonic() + POWERING_OFF)
+    for session, progress in going:
+        with suppress(Refused, Late):
+            api.finish(progress, "powering off", patience)
+        _let_go(session)
+    for machine in machines:
         if state_of(api, machine) in ONLINE:
             _force(api, machine)
-    _unlocked(api, machine, end)
+        _unlocked(api, machine, end)
 
 
 def _force(api: Api, machine: Thing) -> None:

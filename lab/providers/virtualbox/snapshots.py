@@ -36,10 +36,10 @@ def _locked(api: Api, machine: Thing) -> Thing:
 def restore(api: Api, uuids: list[str], name: str, frontend: str, environment: list[str]) -> None:
     """Put every machine back as it was when the snapshot was taken, and let it run on."""
     end = time.monotonic() + SAVING
-    for uuid in uuids:
-        machine = api.box.do("findMachine", uuid)
-        snapshot = machine.do("findSnapshot", name)
-        cut_power(api, machine, end)
+    machines = [api.box.do("findMachine", uuid) for uuid in uuids]
+    snapshots = [machine.do("findSnapshot", name) for machine in machines]
+    cut_power(api, machines, end)
+    for machine, snapshot in zip(machines, snapshots):  # noqa: B905 - Python 3.9 has no strict
         session = _locked(api, machine)
         try:
             progress = session.get("machine").do("restoreSnapshot", snapshot)
