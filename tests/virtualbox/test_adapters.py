@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from lab.errors import Fault, LabError
 from lab.providers.virtualbox.adapters import RULES, HostAdapter, choose
 
+pytestmark = pytest.mark.virtualbox
+
 WIRED = HostAdapter("enp3s0", up=True, wireless=False, address="192.168.1.30")
 UNPLUGGED = HostAdapter("enp4s0", up=False, wireless=False, address="0.0.0.0")  # noqa: S104 - as VirtualBox says it
 WIRELESS = HostAdapter("wlp2s0", up=True, wireless=True, address="10.0.0.7")

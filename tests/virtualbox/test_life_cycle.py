@@ -168,3 +168,15 @@ def test_a_record_that_was_cut_short_is_no_obstacle(box: Box, labs: Labs) -> Non
     (ledger.folder / "ledger.json").write_bytes(b'{"format": 1, "pl')
     unmake(ledger)
     assert box.lists()["machines"] == []
+
+
+def test_machines_whose_files_were_removed_by_hand_go(box: Box, labs: Labs) -> None:
+    """VirtualBox keeps them on its list as inaccessible; the ledger tells whose they are."""
+    import shutil
+
+    ledger = labs.make(box.plan())
+    box.instance.stop()  # as after a restart of the machine
+    shutil.rmtree(ledger.folder / "virtualbox" / "m1")
+    assert PROVIDER.observe(ledger)["m1"] is not None
+    unmake(ledger)
+    assert box.lists()["machines"] == []

@@ -18,6 +18,8 @@ from virtualbox.library_base import pythonic_name
 from lab.providers.virtualbox import api, machines
 from lab.providers.virtualbox.signatures import SIGNATURES, UnknownVersion, signature
 
+pytestmark = pytest.mark.virtualbox
+
 CREATE_MACHINE = {
     "6_1": ["settings", "name", ["group"], "os", "flags"],
     "7_0": ["settings", "name", ["group"], "os", "flags", "", "", ""],

@@ -62,7 +62,8 @@ def _ours(machine: Thing, lab: dict[str, Any]) -> bool:
 
 def _power_off(api: Api, machines: list[Thing], patience: float, end: float) -> None:
     """Press every power button, wait, and cut the power of those that still run."""
-    running = [m for m in machines if m.get("accessible") and _settled(api, m, end) in ONLINE]
+    machines = [machine for machine in machines if machine.get("accessible")]
+    running = [machine for machine in machines if _settled(api, machine, end) in ONLINE]
     if patience > 0:
         _press_buttons(api, running, min(end, time.monotonic() + patience))
     cut_power(api, machines, end)

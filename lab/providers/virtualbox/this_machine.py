@@ -51,6 +51,11 @@ def how_to_set(adapter: str, address: str, system: str) -> list[str]:
     return ["sudo", "ip", "address", "add", address, "dev", adapter]
 
 
+def written(command: list[str], system: str) -> str:
+    """Return a command as one types it."""
+    return subprocess.list2cmdline(command) if system == "Windows" else shlex.join(command)
+
+
 def check_addresses(host: PlannedHost, bridges: Sequence[str], *, configure: bool) -> None:
     """See that this machine has the plan's addresses; set them when told to.
 
@@ -70,7 +75,7 @@ def check_addresses(host: PlannedHost, bridges: Sequence[str], *, configure: boo
             f"finding {planned.address} of host {host.name!r} on this machine",
             f"no adapter has it, and {host.name!r} is this machine: guests live on it",
             fault=Fault.MACHINE,
-            todo=f"give it the address: {shlex.join(command)}",
+            todo=f"give it the address: {written(command, platform.system())}",
         )
 
 
@@ -79,7 +84,7 @@ def _set(host: PlannedHost, command: list[str]) -> None:
     if done.returncode:
         raise LabError(
             f"giving this machine the address of host {host.name!r}",
-            f"{shlex.join(command)}\n{done.stdout}{done.stderr}",
+            f"{written(command, platform.system())}\n{done.stdout}{done.stderr}",
             fault=Fault.MACHINE,
             todo="run that command as an administrator",
         )
