@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,21 @@ if TYPE_CHECKING:
     from typing import Self
 
 PROJECT = Path(__file__).resolve().parents[3]
-START = (
-    "import sys; sys.path[:] = [p for p in sys.path if p] + [sys.argv[2]]; "
-    "sys.path.insert(0, sys.argv[1]); "
-    "from lab.providers.virtualbox.agent import main; main()"
-)
+#: The packages above the agent's are left empty: that Python may be an old one (3.9 on macOS).
+START = """
+import sys, types
+project, library = sys.argv[1:3]
+sys.path[:] = [path for path in sys.path if path] + [library]
+for name in ("lab", "lab.providers"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [project + "/" + name.replace(".", "/")]
+from lab.providers.virtualbox.agent import main
+main()
+"""
 #: Seconds for the agent to reach VBoxSVC, which it may have to start.
 HELLO = 60.0
 ANSWER = 60.0
+MAX_WORDS = 100_000  # bytes of what an agent said before it died
 NO_MODULE = "ModuleNotFoundError"
 
 INSTALL = {
@@ -72,11 +80,13 @@ class Agent:
         self.python, self.calls = python, 0
         where = importlib.util.find_spec("virtualbox")
         library = Path(where.origin).parents[1] if where and where.origin else PROJECT
+        # A pipe that nobody empties would fill up.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the agent
         self._process = subprocess.Popen(
             [*python, "-c", START, str(PROJECT), str(library)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._words,
             start_new_session=True,  # Ctrl-C is for us: it must not end VBoxSVC and machines
         )
         self._kept = b""
@@ -154,10 +164,9 @@ class Agent:
     def _last_words(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
-        assert self._process.stderr  # noqa: S101 - it was opened as a pipe
-        os.set_blocking(self._process.stderr.fileno(), False)
-        words = self._process.stderr.read() or b""
-        return words.decode(errors="replace").strip() or "it ended without a word"
+        self._words.seek(0)
+        words = self._words.read(MAX_WORDS).decode(errors="replace").strip()
+        return words or "it ended without a word"
 
     def close(self) -> None:
         """End the agent: it goes when its input ends; if it does not, it is killed."""
@@ -171,8 +180,7 @@ class Agent:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stderr:
-            process.stderr.close()
+        self._words.close()
 
 
 def candidates() -> list[list[str]]:
