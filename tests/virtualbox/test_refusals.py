@@ -12,6 +12,8 @@ from lab.providers.virtualbox import asking
 from lab.providers.virtualbox.provider import PROVIDER
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from virtualbox_labs import Box, Labs
 
     from lab.plan import Plan
@@ -66,6 +68,39 @@ def test_an_internal_network_that_is_refused(box: Box, labs: Labs) -> None:
     assert "VERR_SUP_DRIVERLESS" in refused(labs, attached(box, {"internal": "any"})).saw
 
 
+TWO_WIRED = """#!/bin/sh
+# A network of its own, with the two ends of a cable: both are wired, and up.
+exec unshare --net -- /bin/sh -c '
+    ip link add wired0 type veth peer name wired1
+    ip link set wired0 up
+    ip link set wired1 up
+    exec "$@"' sh {} "$@"
+"""
+
+
+def test_two_bridged_adapters_that_both_fit(
+    box: Box, labs: Labs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is taken: the error lists both, with kind, state and address."""
+    launcher = tmp_path / "two-wired"
+    launcher.write_text(TWO_WIRED.format(box.instance.python))
+    launcher.chmod(0o755)
+    other = replace(box.instance, folder=tmp_path / "home")
+    asking.forget()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("IMLAB_VBOX_PYTHON", str(launcher))
+            patch.setenv("IMLAB_VBOX_HOME", str(other.folder))
+            error = refused(labs, attached(box, {"bridged": "wired"}))
+    finally:
+        asking.forget()
+        other.stop()
+    assert "2 that are up fit" in error.saw
+    assert "wired0 (wired, up, no address)" in error.saw
+    assert "wired1 (wired, up, no address)" in error.saw
+    assert error.fault is Fault.SPEC
+
+
 def test_a_machine_that_hangs_is_ended(
     box: Box, labs: Labs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,7 +128,7 @@ def test_an_operating_system_that_it_does_not_know(box: Box, labs: Labs) -> None
     assert error.fault is Fault.SPEC
 
 
-def test_two_disks_of_one_identity(box: Box, labs: Labs, tmp_path: Any) -> None:  # noqa: ANN401 - a path
+def test_two_disks_of_one_identity(box: Box, labs: Labs, tmp_path: Path) -> None:
     """A copy of a disk has its UUID: only one of them can be open."""
     import shutil
 

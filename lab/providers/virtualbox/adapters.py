@@ -15,6 +15,7 @@ from lab.errors import Fault, LabError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NO_ADDRESS = ("", "0.0.0.0")  # noqa: S104 - VirtualBox's word for none
 RULES = ("wired", "wireless", "up")
 
 
@@ -34,10 +35,9 @@ class HostAdapter:
         return cls(**data)
 
     def __str__(self) -> str:
-        kind = "wireless" if self.wireless else "wired"
-        return (
-            f"{self.name} ({kind}, {'up' if self.up else 'down'}, {self.address or 'no address'})"
-        )
+        kind, state = "wireless" if self.wireless else "wired", "up" if self.up else "down"
+        address = "no address" if self.address in NO_ADDRESS else self.address
+        return f"{self.name} ({kind}, {state}, {address})"
 
 
 def choose(wish: str, there: Sequence[HostAdapter]) -> HostAdapter:
