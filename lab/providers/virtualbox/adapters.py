@@ -47,7 +47,7 @@ def choose(wish: str, there: Sequence[HostAdapter]) -> HostAdapter:
             return adapter
     if wish not in RULES:
         raise _no(f"adapter {wish!r}", "this machine has none of that name", there)
-    fit = _fitting(wish, there)
+    fit = fitting(wish, there)
     if len(fit) == 1:
         return fit[0]
     if not fit:
@@ -60,7 +60,8 @@ def _same(wish: str, name: str) -> bool:
     return wish == name or name.startswith(f"{wish}: ")
 
 
-def _fitting(rule: str, there: Sequence[HostAdapter]) -> list[HostAdapter]:
+def fitting(rule: str, there: Sequence[HostAdapter]) -> list[HostAdapter]:
+    """Return the adapters that a rule fits."""
     up = [adapter for adapter in there if adapter.up]
     wired = [adapter for adapter in up if not adapter.wireless]
     wireless = [adapter for adapter in up if adapter.wireless]

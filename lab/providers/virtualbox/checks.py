@@ -13,7 +13,7 @@ from lab.errors import LabError
 from lab.ledger import state_root
 from lab.providers.base import Finding
 from lab.providers.virtualbox import asking
-from lab.providers.virtualbox.adapters import HostAdapter, choose
+from lab.providers.virtualbox.adapters import HostAdapter, fitting
 from lab.providers.virtualbox.refusals import DRIVER, HARDWARE
 
 if TYPE_CHECKING:
@@ -71,13 +71,19 @@ def _driver() -> Finding:
 
 def _adapters(there: list[HostAdapter]) -> list[Finding]:
     listed = "; ".join(str(adapter) for adapter in there) or "none"
-    findings = [Finding("adapters to bridge to", "ok" if there else "warn", listed)]
+    if any(adapter.up for adapter in there):
+        findings = [Finding("adapters to bridge to", "ok", listed)]
+    else:
+        findings = [Finding("adapters to bridge to", "warn", listed, "plug one in")]
     for rule in ("wired", "wireless"):
-        try:
-            findings.append(Finding(f"'{rule}' is", "ok", choose(rule, there).name))
-        except LabError as error:
-            saw = error.saw.splitlines()[0].partition(";")[0]
-            findings.append(Finding(f"'{rule}' is", "warn", saw, error.todo))
+        fit = fitting(rule, there)
+        if len(fit) > 1:
+            saw = f"{len(fit)} that are up fit: neither would be taken"
+            findings.append(Finding(f"'{rule}' is", "warn", saw, "name one in the spec"))
+        else:
+            findings.append(
+                Finding(f"'{rule}' is", "ok", fit[0].name if fit else "none that is up")
+            )
     return findings
 
 
@@ -85,8 +91,10 @@ def _memory(seen: dict[str, Any]) -> Finding:
     free = seen["memory_free_mib"]
     saw = f"{free} of {seen['memory_mib']} MiB free, {seen['processors']} processors"
     if free < MEMORY_MIB:
-        return Finding("memory", "warn", saw, f"a guest of the paper wants {MEMORY_MIB} MiB")
-    return Finding("memory", "ok", saw)
+        return Finding(
+            "memory for machines", "warn", saw, f"a guest of the paper wants {MEMORY_MIB} MiB"
+        )
+    return Finding("memory for machines", "ok", saw)
 
 
 def _disk() -> Finding:
