@@ -180,3 +180,18 @@ def test_machines_whose_files_were_removed_by_hand_go(box: Box, labs: Labs) -> N
     assert PROVIDER.observe(ledger)["m1"] is not None
     unmake(ledger)
     assert box.lists()["machines"] == []
+
+
+def test_labs_come_and_go_side_by_side(box: Box, labs: Labs) -> None:
+    """Three at once, on one base and with hosts of the same names, and none in another's way."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def once(name: str) -> dict[str, str | None]:
+        ledger = labs.make(box.plan(name, 1))
+        seen = PROVIDER.observe(ledger)
+        unmake(ledger)
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(once, ("one", "two", "three"))) == [{"m1": None}] * 3
+    assert box.lists()["disks"] == []

@@ -105,3 +105,18 @@ def test_what_is_taken_down_while_it_is_made_is_gone_in_the_end(box: Box, labs: 
     take_away(labs.root)
     maker.communicate()
     assert box.lists() == before
+
+
+@pytest.mark.parametrize("calls", [3, 20, 45, 70, 95])
+def test_an_agent_that_dies_while_it_removes_can_be_followed_by_another(
+    box: Box, labs: Labs, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """The error says so, the record stays, and the next one does the rest."""
+    before = box.lists()
+    ledger = labs.make(box.plan(hosts=1))
+    with monkeypatch.context() as patch:
+        patch.setenv("IMLAB_VBOX_DIE_AFTER", str(calls))
+        with pytest.raises(LabError, match="ended"):
+            unmake(ledger)
+    take_away(labs.root)
+    assert box.lists() == before
