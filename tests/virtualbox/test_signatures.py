@@ -94,6 +94,7 @@ def test_settings_are_where_the_version_has_them(version: str) -> None:
     box, log = an_api(version)
     order = {
         "memory": 64, "cpus": 1, "firmware": "bios", "os": "Windows7", "console": "log",
+        "source": {"kind": "disk"},
         "nics": [{"slot": 0, "mac": "0a:00:00:00:00:01", "attach": {"nat": {"closed": True}}}],
     }  # fmt: skip
     machines._configure(box, api.Thing(box, Recorded(log)), order)

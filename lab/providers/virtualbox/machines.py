@@ -77,7 +77,7 @@ def _configure(api: Api, machine: Thing, order: dict[str, Any]) -> None:
     machine.put("memorySize", order["memory"])
     machine.put("CPUCount", order["cpus"])
     machine.put(*sign.firmware_type, api.constant("FirmwareType", order["firmware"].upper()))
-    machine.put(*sign.io_apic, True)  # noqa: FBT003 - the setting's own value
+    _firmware(api, machine, order)
     machine.put(*sign.utc_clock, not order["os"].startswith("Windows"))
     machine.get(*sign.cpu).do(
         "setCPUProperty", api.constant(sign.cpu_enum, "PAE"), not order["os"].endswith("_64")
@@ -92,6 +92,20 @@ def _configure(api: Api, machine: Thing, order: dict[str, Any]) -> None:
             _wire(api, adapter, wired[slot])
         else:
             adapter.put("enabled", False)  # noqa: FBT003 - as above
+
+
+def _firmware(api: Api, machine: Thing, order: dict[str, Any]) -> None:
+    """Boot from the disk at once: without a menu, a logo and other places to look at."""
+    sign = api.signature
+    settings = machine.get(*sign.firmware)
+    settings.put("IOAPICEnabled", True)  # noqa: FBT003 - the setting's own value
+    settings.put("bootMenuMode", api.constant(sign.boot_menu_enum, "Disabled"))
+    settings.put("logoFadeIn", False)  # noqa: FBT003 - as above
+    settings.put("logoFadeOut", False)  # noqa: FBT003 - as above
+    settings.put("logoDisplayTime", 0)
+    second = "DVD" if order["source"]["kind"] == "unattended" else "Null"
+    for position, device in enumerate(("HardDisk", second, "Null", "Null"), 1):
+        machine.do("setBootOrder", position, api.constant("DeviceType", device))
 
 
 def _console(api: Api, port: Thing, path: str) -> None:

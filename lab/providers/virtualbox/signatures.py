@@ -27,7 +27,8 @@ class Signature:
     version: str
     create_machine: Path
     firmware_type: Path
-    io_apic: Path
+    firmware: Path
+    boot_menu_enum: str
     utc_clock: Path
     cpu: Path
     cpu_enum: str
@@ -40,7 +41,8 @@ V6_1 = Signature(
     version="6.1",
     create_machine=("settings", "name", "groups", "os", "flags"),
     firmware_type=("firmwareType",),
-    io_apic=("BIOSSettings", "IOAPICEnabled"),
+    firmware=("BIOSSettings",),
+    boot_menu_enum="BIOSBootMenuMode",
     utc_clock=("RTCUseUTC",),
     cpu=(),
     cpu_enum="CPUPropertyType",
@@ -62,7 +64,8 @@ V7_1 = replace(
     version="7.1",
     create_machine=("settings", "name", "platform", *V7_0.create_machine[2:]),
     firmware_type=("firmwareSettings", "firmwareType"),
-    io_apic=("firmwareSettings", "IOAPICEnabled"),
+    firmware=("firmwareSettings",),
+    boot_menu_enum="FirmwareBootMenuMode",
     utc_clock=("platform", "RTCUseUTC"),
     cpu=("platform", "x86"),
     cpu_enum="CPUPropertyTypeX86",
