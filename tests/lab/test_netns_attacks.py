@@ -68,7 +68,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 def test_ups_and_downs_of_one_name_at_once_never_corrupt(tmp_path: Path) -> None:
     """Whoever comes second is told so; at the end nothing is left, and the name works."""
     root = tmp_path / "state"
-    images({"debian-base"})
+    images("rootfs", {"debian-base"})
     paths = [str(PROJECT), str(PROJECT / "tests")]
     hammers = [
         subprocess.Popen(
@@ -134,9 +134,9 @@ def test_an_image_removed_meanwhile_is_said_and_leaves_nothing(
 ) -> None:
     """The lock that is held at last may be of a file that its remover has removed."""
 
-    def removed(wanted: set[str]) -> Mapping[str, Image]:
-        return {name: Image(image.name, image.key, image.rootfs, tmp_path / "gone.lock")
-                for name, image in images(wanted).items()}  # fmt: skip
+    def removed(form: str, wanted: set[str]) -> Mapping[str, Image]:
+        return {name: Image(image.name, image.key, image.path, tmp_path / "gone.lock")
+                for name, image in images(form, wanted).items()}  # fmt: skip
 
     with pytest.raises(LabError, match="removed a moment ago"):
         lifecycle.up(small_plan(), removed, root=labs.root)
