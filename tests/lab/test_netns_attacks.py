@@ -21,6 +21,7 @@ from lab import lifecycle
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger, start_time
 from lab.lifecycle import State
+from lab.making import unmake
 from lab.plan import Plan, PlannedAdapter, PlannedHost, PlannedNetwork
 from lab.providers.base import Image
 from lab.providers.netns.provider import PROVIDER, _control
@@ -112,7 +113,7 @@ def test_a_stopped_process_of_a_lab_does_not_keep_it_up(labs: LabMaker, victim: 
     parent = int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
     supervisor = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
     os.kill({"keeper": keeper, "parent": parent, "supervisor": supervisor}[victim], signal.SIGSTOP)
-    PROVIDER.destroy(lab.ledger, 2.0)
+    unmake(lab.ledger)
     assert Ledger.all_labs(labs.root) == []
 
 

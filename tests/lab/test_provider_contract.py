@@ -205,7 +205,7 @@ def test_a_dialled_connection_is_a_host_of_its_own(bench: Bench) -> None:
     lab = bench.up()
     with lab.dial("peer")(22) as connection:
         assert connection.type & socket.SOCK_STREAM
-        assert connection.getpeername() == ("127.0.0.1", 22)
+        assert connection.getpeername()[0] == "127.0.0.1"
 
 
 def test_what_cannot_be_made_leaves_nothing(bench: Bench) -> None:
