@@ -1,15 +1,14 @@
 """A virtual machine that boots in seconds even where it is interpreted; a fixture of tests.
 
-A kernel of 3 MB from Debian's source, busybox and dropbear as its initial RAM file system, on a
-disk that GRUB starts from. It reads a seed (lab/seed.py) as a lab's disks do. What it is made of
+A kernel of 3 MB from Debian's source, busybox and dropbear, on a disk that GRUB starts from. It reads a seed (lab/seed.py) as a lab's disks do. What it is made of
 lies in a folder of the caller's:
 
     kernel.config   what is added to `make tinyconfig`; every line must hold in the end
     grub.cfg        what GRUB does
-    root/           files of the first root, with their modes; root/init is the first process
+    root/           files of its file system, with their modes
 
-The disk: GRUB in the first MiB, then one partition with an ISO 9660 file system in it: grub.cfg,
-vmlinuz, initrd, and tools/, programs that are too large to be loaded at every boot.
+The disk: GRUB in the first MiB, then one partition with ext2, which the kernel reads what it needs
+of: an initial RAM file system would have to be loaded and unpacked whole.
 Made in two steps, each cached by content: the kernel and the programs take minutes, the disk a
 second.
 """
@@ -17,17 +16,13 @@ second.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import pycdlib
 
 from lab import once
 from lab.disk_build import SECTOR, boot_sectors
@@ -35,7 +30,6 @@ from lab.errors import Fault, LabError
 from lab.image_build import BUILDER, TOOLS_PATH, build_rootfs
 from lab.image_recipe import Recipe
 from lab.images import cache_root
-from lab.providers.virtualbox.testbed import cpio
 from lab.userns import (
     CLONE_NEWNS,
     CLONE_NEWPID,
@@ -50,7 +44,6 @@ from lab.userns import (
 from lab.vdi import BLOCK, raw_to_vdi
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.image_build import Progress
@@ -68,30 +61,26 @@ RECIPE = Recipe(
         "grub-pc-bin", "grub-common", "busybox", "dropbear-bin", "tcpdump",
     ),
 )  # fmt: skip
-PROGRAMS = (
-    "/usr/bin/busybox", "/usr/sbin/dropbear", "/usr/bin/dropbearkey",
-    "/usr/lib/dropbear/dropbearconvert",
-)  # fmt: skip
-TOOLS = ("/usr/bin/tcpdump",)
+#: Where they are in the machine, and where Debian has them.
+PROGRAMS = {
+    "busybox": "/usr/bin/busybox",
+    "dropbear": "/usr/sbin/dropbear",
+    "dropbearconvert": "/usr/lib/dropbear/dropbearconvert",
+    "tcpdump": "/usr/bin/tcpdump",
+}
 GRUB = "/usr/lib/grub/i386-pc"
-MODULES = ("biosdisk", "part_msdos", "iso9660", "normal", "linux")
-_ON_DISK = '#!/bin/sh\nLD_LIBRARY_PATH=/disk/tools exec /disk/tools/{} "$@"\n'
+MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux")
 OWN_IDS = Ids(IdRange(0), IdRange(0), privileged=True)
 DOING = "building the tiny virtual machine"
-FOLDERS = (
-    "dev",
-    "disk",
-    "etc",
-    "lib64",
-    "proc",
-    "root",
-    "run",
-    "sys",
-    "tmp",
-    "usr",
-    "usr/lib",
-    "var",
-)
+FOLDERS = ("dev", "media", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/lib", "var")
+LINKS = {
+    "bin": "usr/bin", "sbin": "usr/bin", "usr/sbin": "bin", "lib": "usr/lib", "lib64": "usr/lib",
+    "var/run": "/run",
+}  # fmt: skip
+START = BLOCK  # of the partition; boot_sectors has it there
+SIZE = 64 << 20
+#: What GRUB's and Linux's ext2 read, whatever this machine's mke2fs would choose.
+FEATURES = "none,filetype,sparse_super,large_file,dir_index,ext_attr"
 _NOTHING: Progress = lambda _phase, _fraction: None  # noqa: E731 - a default
 
 
@@ -123,7 +112,7 @@ def build_tiny(source: Path, progress: Progress = _NOTHING) -> TinyMachine:
 
 
 def _parts_key(source: Path) -> str:
-    made_of = [VERSION, BUILDER, RECIPE.to_json(), PROGRAMS, TOOLS, MODULES]
+    made_of = [VERSION, BUILDER, RECIPE.to_json(), PROGRAMS, MODULES]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
     digest.update((source / "kernel.config").read_bytes())
     return digest.hexdigest()[:16]
@@ -132,8 +121,11 @@ def _parts_key(source: Path) -> str:
 def _disk_key(source: Path, parts: str) -> str:
     digest = hashlib.sha256(f"{VERSION} {parts}".encode())
     digest.update((source / "grub.cfg").read_bytes())
-    for entry in _files_of(source / "root"):
-        digest.update(repr((entry.path, entry.mode, entry.content)).encode())
+    for path in sorted((source / "root").rglob("*")):
+        if path.is_file():
+            executable = os.access(path, os.X_OK)
+            name = str(path.relative_to(source))
+            digest.update(repr((name, executable, path.read_bytes())).encode())
     return digest.hexdigest()[:16]
 
 
@@ -150,11 +142,13 @@ def _make_parts(source: Path, half: Path, progress: Progress) -> None:
     run_mapped(lambda: _compile(root), ids=OWN_IDS, namespaces=CLONE_NEWNS | CLONE_NEWPID)
     for name in ("vmlinuz", "core.img", "boot.img", "applets"):
         shutil.copy(work / name, half)
-    for kind, programs in (("programs", PROGRAMS), ("tools", TOOLS)):
-        for path in (*programs, *_libraries(root, programs)):
-            target = half / kind / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / path.lstrip("/"), target)
+    programs, libraries = half / "programs", half / "libraries"
+    programs.mkdir()
+    libraries.mkdir()
+    for name, path in PROGRAMS.items():
+        shutil.copy(root / path.lstrip("/"), programs / name)
+    for path in _libraries(root):
+        shutil.copy(root / path.lstrip("/"), libraries)
     shutil.rmtree(root)
 
 
@@ -248,9 +242,9 @@ def _run(root: Path, folder: str, *command: str) -> str:
     return done.stdout
 
 
-def _libraries(root: Path, programs: tuple[str, ...]) -> list[str]:
-    """Return the shared libraries of programs, and the loader, by the paths that they ask for."""
-    said = _run(root, "/", "ldd", *programs)
+def _libraries(root: Path) -> list[str]:
+    """Return the shared libraries of the programs, and the loader, by path."""
+    said = _run(root, "/", "ldd", *PROGRAMS.values())
     return sorted(set(re.findall(r"(/\S+) \(0x", said)))
 
 
@@ -258,91 +252,51 @@ def _libraries(root: Path, programs: tuple[str, ...]) -> list[str]:
 
 
 def _make_disk(source: Path, parts: Path, half: Path) -> None:
-    initrd = cpio.newc(_initial_root(source, parts))
-    volume = _volume(
-        {
-            "grub.cfg": (source / "grub.cfg").read_bytes(),
-            "vmlinuz": (parts / "vmlinuz").read_bytes(),
-            "initrd": initrd,
-        },
-        {
-            path.name: path.read_bytes()
-            for path in sorted((parts / "tools").rglob("*"))
-            if path.is_file()
-        },
-    )
-    volume += bytes(-len(volume) % BLOCK)
-    gap = boot_sectors(
-        (parts / "boot.img").read_bytes(), (parts / "core.img").read_bytes(), len(volume) // SECTOR
-    )
+    root = half / "root"
+    _fill_root(root, source, parts)
     raw = half / "tiny.raw"
-    raw.write_bytes(gap.ljust(BLOCK, b"\0") + volume)
-    raw_to_vdi(raw, half / "tiny.vdi", raw.stat().st_size)
-    for path in (raw, half / "tiny.vdi"):
-        path.chmod(0o444)
-
-
-def _initial_root(source: Path, parts: Path) -> Iterator[cpio.Entry]:
-    """Yield the files that the kernel begins with."""
-    yield cpio.folder("bin")
-    for name in FOLDERS:
-        yield cpio.folder(name, 0o700 if name == "root" else 0o755)
-    for name, target in (
-        ("sbin", "bin"),
-        ("usr/bin", "../bin"),
-        ("usr/sbin", "../bin"),
-        ("lib", "usr/lib"),
-    ):
-        yield cpio.link(name, target)
-    seen: set[str] = set()
-    for path in sorted((parts / "programs").rglob("*")):
-        if path.is_file():
-            library = ".so" in path.name
-            content = path.read_bytes()
-            if path.name.startswith("ld-linux"):
-                yield cpio.file(f"lib64/{path.name}", content, 0o755)
-            elif library:
-                yield cpio.file(f"usr/lib/{path.name}", content)
-            else:
-                seen.add(path.name)
-                yield cpio.file(f"bin/{path.name}", content, 0o755)
-    for path in sorted((parts / "tools").rglob("*")):
-        if path.is_file() and ".so" not in path.name:
-            seen.add(path.name)
-            yield cpio.file(f"bin/{path.name}", _ON_DISK.format(path.name).encode(), 0o755)
-    for name in (parts / "applets").read_text().split():
-        if name not in seen:
-            yield cpio.link(f"bin/{name}", "busybox")
-    yield from _files_of(source / "root")
-
-
-def _files_of(folder: Path) -> Iterator[cpio.Entry]:
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        status = path.lstat()
-        if stat.S_ISDIR(status.st_mode):
-            yield cpio.folder(name)
-        else:
-            executable = status.st_mode & stat.S_IXUSR
-            yield cpio.file(name, path.read_bytes(), 0o755 if executable else 0o644)
-
-
-def _volume(files: dict[str, bytes], tools: dict[str, bytes]) -> bytes:
-    """Return an ISO 9660 file system with Rock Ridge names: files, and tools in a folder."""
-    iso = pycdlib.PyCdlib()
-    iso.new(interchange_level=3, vol_ident="tiny", rock_ridge="1.09")
-    iso.add_directory("/TOOLS", rr_name="tools")
-    everything = [("", name, content, 0o100444) for name, content in files.items()]
-    everything += [("/TOOLS", name, content, 0o100555) for name, content in tools.items()]
-    for number, (folder, name, content, mode) in enumerate(everything):
-        iso.add_fp(
-            io.BytesIO(content),
-            len(content),
-            f"{folder}/F{number}.;1",
-            rr_name=name,
-            file_mode=mode,
+    with raw.open("wb") as stream:
+        stream.write(
+            boot_sectors(
+                (parts / "boot.img").read_bytes(),
+                (parts / "core.img").read_bytes(),
+                SIZE // SECTOR,
+            )
         )
-    buffer = io.BytesIO()
-    iso.write_fp(buffer)
-    iso.close()
-    return buffer.getvalue()
+        stream.truncate(START + SIZE)
+    done = subprocess.run(
+        [
+            "mke2fs", "-q", "-F", "-t", "ext2", "-O", FEATURES, "-m", "0", "-L", "tiny",
+            "-d", str(root), "-E", f"offset={START}", str(raw), f"{SIZE >> 10}k",
+        ],
+        env={"PATH": TOOLS_PATH, "LC_ALL": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise LabError(DOING, done.stdout, fault=Fault.US, todo="report this with the lines above")
+    raw_to_vdi(raw, half / "tiny.vdi", raw.stat().st_size)
+    shutil.rmtree(root)
+
+
+def _fill_root(root: Path, source: Path, parts: Path) -> None:
+    """Lay out the file system of the machine."""
+    shutil.copytree(source / "root", root)
+    for name in FOLDERS:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "root").chmod(0o700)
+    for name, target in LINKS.items():
+        (root / name).symlink_to(target)
+    for path in (parts / "libraries").iterdir():
+        shutil.copy(path, root / "usr/lib")
+    for path in (parts / "programs").iterdir():
+        shutil.copy(path, root / "usr/bin")
+    for applet in (parts / "applets").read_text().split():
+        if not (root / "usr/bin" / applet).exists():
+            (root / "usr/bin" / applet).symlink_to("busybox")
+    shutil.copy(parts / "vmlinuz", root)
+    shutil.copy(source / "grub.cfg", root)
+    subprocess.run(["ldconfig", "-r", str(root)], env={"PATH": TOOLS_PATH}, check=True)
