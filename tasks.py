@@ -14,8 +14,12 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+from lab import own_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from invoke.tasks import Task
     from rich.console import RenderableType
 
     from commands.runs import Outcome
@@ -283,29 +287,42 @@ def image_list(_: Context, json: bool = False) -> None:
     show(lambda: _view("images_table", data), data, as_json=json)
 
 
-@task(name="image-build", positional=["name"], help={"name": "a recipe of lab/recipes", **JSON})
+FORM = {"form": "rootfs (of a namespace host) or disk (of a virtual machine)"}
+
+
+@task(
+    name="image-build",
+    positional=["name"],
+    help={"name": "a recipe of lab/recipes", **FORM, **JSON},
+)
 @guarded
-def image_build(_: Context, name: str, json: bool = False) -> None:
+def image_build(_: Context, name: str, form: str = "rootfs", json: bool = False) -> None:
     """Build an image unless the cache has it."""
     from lab import images
 
     with progress(quiet=json) as told:
-        image = images.ensure_image(name, told.note)
+        image = images.ensure_image(name, told.note, images.form_called(form))
     show(lambda: f"{image.name} {image.key} in {image.folder}", image.to_json(), as_json=json)
 
 
 @task(
     name="image-rm",
     positional=["name"],
-    help={"name": "a recipe's name, or name-key for one of its images", "old": "only old ones"},
+    help={
+        "name": "a recipe's name, or name-key for one of its images",
+        "form": "only this form: rootfs or disk",
+        "old": "only old ones",
+    },
 )
 @guarded
-def image_rm(_: Context, name: str, old: bool = False) -> None:
+def image_rm(_: Context, name: str, form: str = "", old: bool = False) -> None:
     """Remove images from the cache; refused while a lab uses them."""
     from lab import images
 
-    for image in images.matching(name, old=old):
-        print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
+    wanted = images.form_called(form) if form else None
+    for image in images.matching(name, form=wanted, old=old):
+        freed = images.remove_image(image) >> 20
+        print(f"removed {image.name}-{image.key} ({image.form}), {freed} MiB")
 
 
 @task(help={"only": "a provider, a room (lab, provisioning …), a test file, or a marker"})
@@ -326,6 +343,22 @@ def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None
 
     rows = suite.run(only or None, runs)
     show(lambda: bench_table(rows), [jsonable(row) for row in rows], as_json=json)
+
+
+def _of_provider(own: own_tasks.OwnTask) -> Task[Callable[..., None]]:
+    """Make a task of what a provider adds."""
+
+    def body(_: Context, json: bool = False) -> None:
+        with progress(quiet=json) as told:
+            answer = own.run(told.note)
+        show(lambda: answer.text, answer.data, as_json=json)
+
+    body.__doc__ = own.summary
+    made: Task[Callable[..., None]] = task(name=own.name, help=JSON)(guarded(body))
+    return made
+
+
+globals().update({own.name: _of_provider(own) for own in own_tasks.of_providers()})
 
 
 def _view(name: str, value: object) -> RenderableType:

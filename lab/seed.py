@@ -10,6 +10,7 @@ In imlab.tar are the host's files (lab/bootstrap.py) and what its network is to 
     etc/imlab/network   an adapter a line: MAC NAME ADDRESS/PREFIX, with "-" for no address and
                         "dhcp" for the management adapter
     etc/imlab/sysctls   a kernel setting a line: NAME VALUE, VALUE to the end of the line
+    etc/imlab/disk      how many MiB the machine may write: its file system grows by that
 
 The management adapter is how SSH gets in where the provider cannot dial a socket within the guest
 (VirtualBox's NAT with a forwarded port). It takes an address by DHCP but neither a route, a
@@ -49,6 +50,7 @@ MANAGEMENT = "mgmt0"
 
 NETWORK = "/etc/imlab/network"
 SYSCTLS = "/etc/imlab/sysctls"
+DISK = "/etc/imlab/disk"
 TTL = "net.ipv4.ip_default_ttl"
 
 _AUTHORIZED = "/root/.ssh/authorized_keys"
@@ -90,6 +92,7 @@ def seed_iso(
         **files,
         NETWORK: (0o644, network_lines(host, management_mac)),
         SYSCTLS: (0o644, sysctl_lines(host)),
+        DISK: (0o644, f"{host.disk_mib}\n"),
     }
     user_data = "#cloud-config\n" + _yaml(_user_data(host, files))
     network = _yaml(_network_config(host, management_mac))

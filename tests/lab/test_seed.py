@@ -15,7 +15,7 @@ from pathlib import Path
 import pycdlib
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.bootstrap import HOST_KEY, KeyPair, LabKeys, host_files
@@ -101,6 +101,7 @@ def unpacked(volume: bytes) -> dict[str, tuple[int, str]]:
         }
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(hosts, st.none() | macs.map(lambda mac: "08" + mac[2:]))
 def test_a_guest_reads_what_the_plan_says(of: PlannedHost, mac: str | None) -> None:
     """Both readers get the same names, addresses and settings, whatever those are."""
@@ -112,6 +113,7 @@ def test_a_guest_reads_what_the_plan_says(of: PlannedHost, mac: str | None) -> N
     assert lines == wanted + managed
     said = dict(line.split(" ", 1) for line in files["/etc/imlab/sysctls"][1].splitlines())
     assert said == {"net.ipv4.ip_default_ttl": str(of.ttl), **of.sysctls}
+    assert files["/etc/imlab/disk"] == (0o644, f"{of.disk_mib}\n")
 
     network = yaml.safe_load(read(volume)["network-config"])["ethernets"]
     assert [
