@@ -165,7 +165,7 @@ def _compile(root: Path) -> None:
     _run(root, tree, "make", "tinyconfig")
     _run(root, tree, "scripts/kconfig/merge_config.sh", "-m", ".config", "/imlab/kernel.config")
     _run(root, tree, "make", "olddefconfig")
-    _check_config((root / "imlab/kernel.config").read_text(), (kernel / ".config").read_text())
+    check_config((root / "imlab/kernel.config").read_text(), (kernel / ".config").read_text())
     jobs = str(len(os.sched_getaffinity(0)))
     _run(root, tree, "nice", "make", "-j", jobs, "bzImage")
     shutil.copy(kernel / "arch/x86/boot/bzImage", root / "imlab/vmlinuz")
@@ -175,7 +175,7 @@ def _compile(root: Path) -> None:
     (root / "imlab/applets").write_text(_run(root, "/", "busybox", "--list"))
 
 
-def _check_config(wanted: str, got: str) -> None:
+def check_config(wanted: str, got: str) -> None:
     """Raise LabError for lines that do not hold in the kernel's configuration: a typo, say."""
     on = {line.partition("=")[0]: line for line in got.splitlines() if line.startswith("CONFIG_")}
     lost = []
