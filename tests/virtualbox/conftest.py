@@ -1,13 +1,16 @@
-"""A VirtualBox that runs: the testbed's, with settings of its own for each process that tests."""
+"""Fixtures: VirtualBoxes that run, labs of machines, the machine that boots where all is slow."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
+from benches.virtualbox import TINY
 from virtualbox_labs import EMPTY_DISK, Box, Labs
 
-from lab.providers.virtualbox import asking, testbed
+from lab.providers.virtualbox import asking
+from lab.providers.virtualbox import testbed as testbeds
+from lab.providers.virtualbox.testbed.tiny import TinyMachine, build_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,10 +18,32 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """Run a VirtualBox of this process's own; it ends with the tests."""
+def testbed() -> testbeds.Testbed:
+    """Give the testbed, built if need be."""
+    return testbeds.build()
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TinyMachine:
+    """Give the tiny machine's disk, built if need be."""
+    return build_tiny(TINY)
+
+
+@pytest.fixture
+def instance(testbed: testbeds.Testbed, tmp_path: Path) -> Iterator[testbeds.Instance]:
+    """Give a VirtualBox with nothing in it, for one test."""
+    made = testbed.instance(tmp_path / "virtualbox")
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def box(
+    testbed: testbeds.Testbed, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Box]:
+    """Run a VirtualBox of this process's own, which the provider speaks with."""
     folder = tmp_path_factory.mktemp("vbox")
-    instance = testbed.build().instance(folder / "home")
+    instance = testbed.instance(folder / "home")
     patch = pytest.MonkeyPatch()
     for name, value in instance.environment.items():
         patch.setenv(name, value)
