@@ -38,9 +38,7 @@ def instance(testbed: testbeds.Testbed, tmp_path: Path) -> Iterator[testbeds.Ins
 
 
 @pytest.fixture(scope="session")
-def box(
-    testbed: testbeds.Testbed, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Box]:
+def box(testbed: testbeds.Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """Run a VirtualBox of this process's own, which the provider speaks with."""
     folder = tmp_path_factory.mktemp("vbox")
     instance = testbed.instance(folder / "home")
