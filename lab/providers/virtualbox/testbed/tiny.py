@@ -58,7 +58,7 @@ RECIPE = Recipe(
     suite="bookworm",
     needs_mib=4000,
     packages=(
-        "linux-source-6.1", "gcc", "make", "flex", "bison", "bc", "libelf-dev", "xz-utils",
+        "linux-source-6.1", "gcc", "make", "flex", "bison", "bc", "libelf-dev", "xz-utils", "lz4",
         "grub-pc-bin", "grub-common", "busybox", "dropbear-bin", "tcpdump",
     ),
 )  # fmt: skip
