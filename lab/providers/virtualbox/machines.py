@@ -28,6 +28,8 @@ DISK = "disk"  # the storage controller that imlab adds: port 0 the disk, port 1
 MAKING = 120.0  # seconds for one machine, whose disk may have to be imported
 STARTING = 120.0  # seconds until all that start together run
 VRAM = 16  # MiB
+#: Milliseconds until an adapter of a machine that was restored has its link again, 5000 by default.
+LINK_UP_DELAY = "VBoxInternal/Devices/e1000/{}/Config/LinkUpDelay"
 
 
 def make(api: Api, order: dict[str, Any], note: Callable[[str], None]) -> str:
@@ -70,6 +72,8 @@ def make(api: Api, order: dict[str, Any], note: Callable[[str], None]) -> str:
 def _label(machine: Thing, order: dict[str, Any]) -> None:
     for key, value in order["labels"].items():
         machine.do("setExtraData", LABEL + key, value)
+    for nic in order["nics"]:
+        machine.do("setExtraData", LINK_UP_DELAY.format(nic["slot"]), "100")
 
 
 def _configure(api: Api, machine: Thing, order: dict[str, Any]) -> None:
