@@ -68,11 +68,15 @@ def prepare(name: str, disk: str, cd: str, port: str, serial: str) -> Any:
     adapter = machine.getNetworkAdapter(0)
     adapter.adapterType = C.NetworkAdapterType_I82540EM
     adapter.attachmentType, adapter.MACAddress = C.NetworkAttachmentType_NAT, "525400123456"
+    adapter.enabled = True
     adapter.NATEngine.addRedirect("ssh", C.NATProtocol_TCP, "127.0.0.1", int(port), "", 22)
+    lan = machine.getNetworkAdapter(1)
+    lan.adapterType, lan.MACAddress = C.NetworkAdapterType_I82540EM, "020000000003"
+    lan.attachmentType, lan.enabled = C.NetworkAttachmentType_Null, True
     machine.addStorageController("disks", C.StorageBus_SATA).portCount = 2
     VBOX.registerMachine(machine)
     own = str(Path(machine.settingsFilePath).with_name("disk.vdi"))
-    base = VBOX.openMedium(disk, C.DeviceType_HardDisk, C.AccessMode_ReadWrite, False)
+    base = VBOX.openMedium(disk, C.DeviceType_HardDisk, C.AccessMode_ReadOnly, False)
     copy = VBOX.createMedium("VDI", own, C.AccessMode_ReadWrite, C.DeviceType_HardDisk)
     done(base.createDiffStorage(copy, [C.MediumVariant_Diff]))
     seed = VBOX.openMedium(cd, C.DeviceType_DVD, C.AccessMode_ReadOnly, False)

@@ -90,9 +90,10 @@ def seeded(folder: Path) -> Iterator[tuple[Path, Host]]:
 def check_machine(host: Host, port: int) -> None:
     """Log in with the pinned key, provision, read what the provisioned service says."""
     with Session.open(host, lambda _: socket.create_connection(("127.0.0.1", port), 30)) as peer:
-        said = peer.run(["sh", "-c", "hostname; ip -o -4 address show dev mgmt0"]).stdout.decode()
+        said = peer.run(["sh", "-c", "hostname; ip -o -4 address"]).stdout.decode()
         assert said.startswith("peer\n")
-        assert "10.0.2.15/24" in said
+        assert "mgmt0    inet 10.0.2.15/24 " in said
+        assert "eth0    inet 192.168.1.20/24 " in said
         assert apply(peer, WEB) == ("file /srv/www/index.html", "started httpd")
         assert apply(peer, WEB) == ()
         with peer.connect("127.0.0.1", 80, deadline=30.0) as web:
@@ -240,6 +241,7 @@ def test_the_machine_is_known_good_under_qemu(tiny: TinyMachine, tmp_path: Path)
                 "qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-display", "none",
                 "-drive", f"file={tiny.raw},format=raw,if=ide,snapshot=on", "-cdrom", str(cd),
                 "-netdev", forward, "-device", f"e1000,netdev=n,mac={MAC}",
+                "-device", "e1000,mac=02:00:00:00:00:03",
                 "-serial", f"file:{serial}", "-monitor", f"unix:{monitor},server,nowait",
             ],
             stdin=subprocess.DEVNULL,

@@ -257,6 +257,8 @@ def _make_disk(source: Path, parts: Path, half: Path) -> None:
     if done.returncode != 0:
         raise LabError(DOING, done.stdout, fault=Fault.US, todo="report this with the lines above")
     raw_to_vdi(raw, half / "tiny.vdi", raw.stat().st_size)
+    for path in (raw, half / "tiny.vdi"):
+        path.chmod(0o444)
     shutil.rmtree(root)
 
 
