@@ -23,7 +23,7 @@ from typing import Final
 import numpy as np
 
 NONE: Final = 0xFFFFFFFF
-PATCHES: Final = 0xFFFF
+PATCHES: Final = 0x7FFF
 SOURCE_SHIFT: Final = 48
 OFFSET_MASK: Final = (1 << SOURCE_SHIFT) - 1
 
@@ -147,20 +147,24 @@ _SIDE: Final = [
     ("to_ack", "<u4"),  # the end of what was seen without a hole
     ("last_ack", "<u4"),
     ("ack_time", "<i8"),
-    ("duplicates", "<u4"),
+    ("duplicates", "<i4"),
     ("window", "<u4"),
-    ("mss", "<u4"),
-    ("shift", "<i2"),  # window scale of RFC 7323; -1 when not told
+    ("mss", "<i4"),  # of its SYN; -1 when not told
+    ("shift", "<i2"),  # window scale of its SYN (RFC 7323); -1 when not told
+    ("scale", "<i2"),  # window scale in force; UNKNOWN_SCALE, NO_SCALE
     ("flags", "<u2"),  # SIDE_…
+    ("spare", "<u2"),
     ("status", "<u4"),  # of its last segment
     ("pending", "<i4"),  # first of the segments that wait for earlier ones, or -1
+    ("last_pending", "<i4"),
     ("waiting", "<u4"),  # how many wait
-    ("spare", "<u4"),
 ]
+UNKNOWN_SCALE: Final = -1
+NO_SCALE: Final = -2
 SIDE_ISN: Final = 1  # isn is known
 SIDE_SACK: Final = 2  # its SYN permitted SACK
 SIDE_STARTED: Final = 4  # expected is known
-SIDE_ACKED: Final = 8  # it sent an ACK after the handshake's SYN
+SIDE_UNSCALED: Final = 8  # it sent a SYN and no ACK since: its window is not scaled yet
 SIDE_FIN: Final = 16
 SIDE_RST: Final = 32
 SIDE_SYN: Final = 64
@@ -171,7 +175,7 @@ FLOW: Final = np.dtype(
         ("version", "u1"),  # 4 or 6
         ("protocol", "u1"),  # TCP or UDP
         ("flipped", "u1"),  # 1: end [1] is the client (the capture began with its SYN's answer)
-        ("forward", "u1"),  # which end is Wireshark's first in comparing addresses
+        ("spare", "u1"),
         ("number", "<u4"),  # tcp.stream or udp.stream
         ("last_packet", "<u4"),  # row number, or NONE
         ("last_extent", "<u4"),  # row number, or NONE
@@ -179,6 +183,8 @@ FLOW: Final = np.dtype(
         ("last_frame", "<u4"),
         ("first_time", "<i8"),
         ("last_time", "<i8"),
+        ("syn_time", "<i8"),  # of the latest SYN; 0: none
+        ("round_trip", "<i8"),  # from SYN to the handshake's ACK, ns; 0: not known
         ("syn_frame", "<u4"),  # the handshake's three frames, 0 when not seen
         ("answer_frame", "<u4"),
         ("ack_frame", "<u4"),
@@ -186,3 +192,48 @@ FLOW: Final = np.dtype(
         ("side", np.dtype(_SIDE), (2,)),
     ]
 )
+
+# --- between the parts of the engine ----------------------------------------------------------
+
+# A frame as the file reader found it; position is that in the window that is being read.
+RECORD: Final = np.dtype(
+    [
+        ("time", "<i8"),
+        ("address", "<u8"),
+        ("position", "<u4"),
+        ("captured", "<u4"),
+        ("length", "<u4"),
+        ("status", "<u4"),
+        ("link", "<u2"),
+        ("interface", "<u2"),
+        ("spare", "<u4"),
+    ]
+)
+# A segment that waits for earlier ones.
+PENDING: Final = np.dtype(
+    [
+        ("address", "<u8"),
+        ("arrival", "<i8"),
+        ("seq", "<u4"),
+        ("length", "<u4"),  # in sequence numbers
+        ("captured", "<u4"),  # in bytes that there are
+        ("frame", "<u4"),
+        ("next", "<i4"),
+        ("spare", "<u4"),
+    ]
+)
+# An interface of a pcapng section: how its time stamps become ns.
+INTERFACE: Final = np.dtype(
+    [
+        ("factor", "<i8"),  # multiply, or divide, by it; or shift by it
+        ("offset", "<i8"),  # ns
+        ("how", "<u4"),  # MULTIPLY, DIVIDE or SHIFT
+        ("snap", "<u4"),
+        ("link", "<u2"),
+        ("number", "<u2"),
+        ("spare", "<u4"),
+    ]
+)
+MULTIPLY: Final = 0
+DIVIDE: Final = 1
+SHIFT: Final = 2
