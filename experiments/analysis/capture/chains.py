@@ -53,6 +53,7 @@ def gather(
     at = 0
     for index in range(len(sources)):
         source, length = sources[index], lengths[index]
-        into[at : at + length] = window[source : source + length]
+        for i in range(length):  # becomes one memcpy; numba's slices would be allocated
+            into[at + i] = window[source + i]
         at += length
     return at

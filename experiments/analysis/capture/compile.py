@@ -19,19 +19,8 @@ if TYPE_CHECKING:
 
 
 def build() -> bytes:
-    """Return the object file. Takes tens of seconds."""
+    """Return the object file. Takes tens of seconds; to be called in a process of its own."""
     jit.MODE[0] = jit.COMPILED
-    for name in native.KERNELS:
-        sys.modules.pop(f"experiments.analysis.capture.{name}", None)
-    try:
-        return _build()
-    finally:
-        jit.MODE[0] = jit.PLAIN
-        for name in native.KERNELS:
-            sys.modules.pop(f"experiments.analysis.capture.{name}", None)
-
-
-def _build() -> bytes:
     import numba  # noqa: PLC0415 - only here
     from llvmlite import binding  # noqa: PLC0415
 

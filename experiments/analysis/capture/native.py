@@ -15,6 +15,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import subprocess
 import sys
 from functools import cache
 from importlib import metadata
@@ -32,8 +33,19 @@ if TYPE_CHECKING:
 SYMBOL: Final = "imlab_"
 # The modules that hold compiled functions, and those that these take constants from.
 KERNELS: Final = ("walk", "flows", "tcp", "link", "chains")
-_SOURCES: Final = (*KERNELS, "layout", "state", "jit", "exports", "compile")
+_SOURCES: Final = (*KERNELS, "layout", "state", "walking", "jit", "exports", "compile")
 _HERE: Final = Path(__file__).parent
+_UNREACHED: Final = (
+    "NRT_Allocate",
+    "NRT_Free",
+    "NRT_MemInfo_alloc",
+    "NRT_MemInfo_call_dtor",
+    "numba_do_raise",
+    "numba_gil_ensure",
+    "numba_gil_release",
+    "numba_runtime_build_excinfo_struct",
+    "numba_unpickle",
+)
 
 
 def shared() -> Path:
@@ -99,7 +111,7 @@ class Compiled:
 def _symbols(binding: Any) -> None:  # noqa: ANN401 - llvmlite has no types
     """Name what numba's wrappers refer to and never reach: the code raises nothing."""
     abort = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    for name in ("numba_gil_ensure", "numba_gil_release", "numba_unpickle"):
+    for name in _UNREACHED:
         binding.add_symbol(name, abort)
 
 
@@ -131,18 +143,23 @@ def engine() -> Compiled | Interpreted:
 
 
 def _make() -> Path:
-    from experiments.analysis.capture import compile as compiler  # noqa: PLC0415 - rarely needed
-
     sys.stderr.write("imlab: compiling the evidence engine (once; half a minute)\n")
-    reasons = []
+    said = ""
     for folder in (shared(), own()):
-        try:
-            return compiler.write(folder)
-        except OSError as error:
-            reasons.append(f"{folder}: {error.strerror}")
+        # A process of its own: numba's memory is not ours to keep, nor are its modules.
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments.analysis.capture.compile", str(folder)],
+            cwd=_HERE.parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0 and (folder / file_name()).is_file():
+            return folder / file_name()
+        said = done.stderr.strip().rpartition("\n")[2]
     raise LabError(
-        "storing the compiled evidence engine",
-        "; ".join(reasons),
+        "compiling the evidence engine",
+        said or "it made no object file",
         fault=Fault.MACHINE,
-        todo="Make one of these folders writable.",
+        todo=f"Make {shared()} or {own()} writable; ./inv makes the environment anew.",
     )
