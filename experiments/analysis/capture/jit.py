@@ -1,0 +1,35 @@
+"""Marks the functions that are compiled.
+
+They are plain Python over numpy arrays and run as such too, which is how they are fuzzed. Numba is
+loaded only where MODE asks for it, before the modules with the functions are imported: it takes
+half a second, as long as tshark needs for a small capture.
+
+Written so that both ways give the same: all arithmetic is in int64 (what is unsigned is masked), no
+allocation, no exception, no division by what may be 0. Compiled code checks no bounds: every access
+is preceded by a comparison with the end of what it reads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLAIN: Final = "plain"  # Python
+COMPILED: Final = "compiled"  # numba
+CHECKED: Final = "checked"  # numba, with its check of every index
+
+MODE = [PLAIN]
+
+_F = TypeVar("_F", bound="Callable[..., object]")
+
+
+def kernel(function: _F) -> _F:
+    """Mark a function as one that is compiled."""
+    if MODE[0] == PLAIN:
+        return function
+    import numba  # noqa: PLC0415 - see above
+
+    made: _F = numba.njit(error_model="numpy", boundscheck=MODE[0] == CHECKED)(function)
+    return made
