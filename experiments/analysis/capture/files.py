@@ -173,6 +173,10 @@ class Source:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._seen = 0
 
+    def now(self) -> int:
+        """Return the file's size at this moment: a map of what is no longer there would crash."""
+        return os.fstat(self.descriptor).st_size
+
     def close(self) -> None:
         """Close the file; views of it are no longer valid."""
         self._view = None

@@ -156,8 +156,8 @@ def _hello(stream: Stream) -> tuple[list[Exposure], dict[str, str]]:
     offset = 0
     mine = [chunk for chunk in stream.chunks if chunk.forward]
     for chunk in mine[:_MOST]:
-        for at, data, place in _crypto(chunk.data, first):
-            pieces.setdefault(at, (data, offset + place))
+        for at, piece, inside in _crypto(chunk.data, first):
+            pieces.setdefault(at, (piece, offset + inside))
         offset += len(chunk.data)
     passage = _joined(pieces)
     message = next(tls_hello.messages(passage.content), None)

@@ -56,6 +56,7 @@ class Telnet:
                 reader.typed(passage, position)
             if not chunk.forward:
                 reader.printed(passage.content[start:end])
+        reader.judge()
         kept = tuple(passage for passage in sides.values() if passage.content)
         return Decoded("telnet", kept, tuple(reader.found))
 
@@ -82,7 +83,7 @@ def _plain(stream: Stream, *, forward: bool) -> Passage:
 class _Reader:
     def __init__(self) -> None:
         self.found: list[Exposure] = []
-        self._screen = b""
+        self._screen = self._shown = b""
         self._typed = bytearray()
         self._began = 0
         self._asked = ""
@@ -90,19 +91,18 @@ class _Reader:
         self._pending: list[Exposure] = []
 
     def printed(self, text: bytes) -> None:
-        """Take what the server shows; a prompt at its end says what is typed next."""
-        if self._pending and text.strip():
-            wrong = bool(_WRONG.search(text))
+        """Take what the server shows; what stands at its end when a key comes is the prompt."""
+        if text.strip():
+            self._shown += text[: max(_TAIL - len(self._shown), 0)]
+        self._screen = (self._screen + text)[-_TAIL:]
+
+    def judge(self) -> None:
+        """Tell whether a password was taken, by what was shown after it."""
+        if self._pending and self._shown.strip():
+            wrong = bool(_WRONG.search(self._shown))
             for exposure in self._pending:
                 exposure.about["accepted"] = "no" if wrong else "yes"
             self._pending = []
-        self._screen = (self._screen + text)[-_TAIL:]
-        if self._typed:
-            return
-        if _PASSWORD.search(self._screen):
-            self._asked = "password"
-        elif _USER.search(self._screen):
-            self._asked = "user"
 
     def typed(self, passage: Passage, position: int) -> None:
         """Take a key."""
@@ -114,14 +114,21 @@ class _Reader:
         elif key:
             if not self._typed:
                 self._began = position
+                self.judge()
+                self._asked = self._prompt()
             self._typed.append(key)
+
+    def _prompt(self) -> str:
+        if _PASSWORD.search(self._screen):
+            return "password"
+        return "user" if _USER.search(self._screen) else "command"
 
     def _line(self, passage: Passage, position: int) -> None:
         text = bytes(self._typed).decode("utf-8", "replace")
         self._typed.clear()
         if not text:
             return
-        kind = self._asked or "command"
+        kind = self._asked
         about = {"user": self._user} if kind != "user" and self._user else {}
         place = passage.place(self._began, position)
         exposure = Exposure(
@@ -132,8 +139,7 @@ class _Reader:
         if kind == "password":
             self._pending.append(exposure)
         self.found.append(exposure)
-        self._asked = ""
-        self._screen = b""
+        self._screen = self._shown = b""
 
 
 DECODER = Telnet()
