@@ -121,6 +121,14 @@ class Followed:
         last = max(bisect_right(starts, max(end - 1, start)) - 1, first)
         return tuple(sorted(set(frames[first : last + 1])))
 
+    def time(self, end: int, *, forward: bool) -> float | None:
+        """Return when the byte before `end` of a direction was seen; None where there is none."""
+        _, starts, frames = self._sides[forward]
+        if not starts:
+            return None
+        frame = frames[max(bisect_right(starts, max(end - 1, 0)) - 1, 0)]
+        return self._reading.relative(int(self._reading.packets[frame - 1]["time"]))
+
     @property
     def all_frames(self) -> tuple[int, ...]:
         """Every frame of the conversation, those without payload included."""
