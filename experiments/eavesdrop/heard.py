@@ -99,7 +99,9 @@ class Heard:
         self.protocols[followed.flow] = self.names.index(protocol) if protocol in self.names else 0
         readable = not row["sealed"] and protocol != "unknown"
         # Findings first; of equals the readable one, then the earlier one.
-        one = Chosen(score * 2 + readable, -followed.flow, followed.flow, tuple(marks[:MOST_MARKS]), row)
+        one = Chosen(
+            score * 2 + readable, -followed.flow, followed.flow, tuple(marks[:MOST_MARKS]), row
+        )
         if len(self._best) < CHOSEN:
             heapq.heappush(self._best, one)
         elif one > self._best[0]:
@@ -175,10 +177,8 @@ class Heard:
     def conversations(self, most: int) -> list[dict[str, Any]]:
         """Return those with most bytes on the wire, the largest first."""
         sums = self.figures.wire.sum(axis=1)
-        if len(sums) > most:
-            top = np.argpartition(-sums, most)[:most]
-        else:
-            top = np.arange(len(sums))
+        few = len(sums) <= most
+        top = np.arange(len(sums)) if few else np.argpartition(-sums, most)[:most]
         top = top[np.argsort(-sums[top], kind="stable")]
         told = []
         for flow in top.tolist():
@@ -208,8 +208,7 @@ class Heard:
         """Write all of it; schema.json beside this file says how."""
         from experiments.eavesdrop import document  # noqa: PLC0415 - when it is asked for
 
-        for piece in document.pieces(self):
-            file.write(piece)
+        file.writelines(document.pieces(self))
 
     def write_proof(self, path: Path) -> tuple[int, int]:
         """Write a pcapng of the frames that carry findings; return (frames, left out)."""

@@ -39,7 +39,7 @@ class Progress:
     seconds: float
 
 
-def analyze(
+def analyze(  # noqa: PLR0913 - each by its name
     captures: Sequence[Path | str],
     *,
     secrets: Iterable[tuple[str, str]] = (),
@@ -74,9 +74,7 @@ def analyze(
     return heard
 
 
-def _scanner(
-    secrets: tuple[tuple[str, str], ...], patterns: tuple[tuple[str, bytes], ...]
-) -> Any:  # noqa: ANN401 - capture.scan.Scanner, loaded only when something is looked for
+def _scanner(secrets: tuple[tuple[str, str], ...], patterns: tuple[tuple[str, bytes], ...]) -> Any:  # noqa: ANN401 - capture.scan.Scanner, loaded only when something is looked for
     if not secrets and not patterns:
         return None
     from experiments.analysis.capture import scan  # noqa: PLC0415 - it takes a moment to load
@@ -162,8 +160,8 @@ class _Listener:
             return
         name = decoded.facts.get("server name") or followed.server
         if row["sealed"]:
-            kind = decoded.protocol
-            if kind == "unknown":
+            kind = row["protocol"]
+            if decoded.protocol == "unknown":
                 kind = decoded.facts.get("guess", "").removeprefix("looks like ")
             view.sealed.setdefault(kind, Sealed()).add(size, name)
         elif decoded.protocol == "unknown":

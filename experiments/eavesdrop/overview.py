@@ -12,6 +12,10 @@ from typing import Any, Final
 DISTINCT: Final = 20_000
 # Rows that are kept for the screen.
 SHOWN: Final = 60
+_TALLIES: Final = {
+    "domain": "names", "server_name": "names", "certificate": "certificates",
+    "contact": "contacts", "room": "contacts", "subject": "subjects",
+}  # fmt: skip
 
 
 @dataclass
@@ -71,7 +75,9 @@ class Overview:
     messages_total: int = 0
     credentials: Tally = field(default_factory=Tally)
     names: Tally = field(default_factory=Tally)
+    certificates: Tally = field(default_factory=Tally)
     contacts: Tally = field(default_factory=Tally)
+    subjects: Tally = field(default_factory=Tally)
     other: dict[str, int] = field(default_factory=dict)
     sealed: dict[str, Sealed] = field(default_factory=dict)
     unread: dict[str, Sealed] = field(default_factory=dict)
@@ -92,10 +98,8 @@ class Overview:
         elif kind in {"user", "password", "hash", "token", "cookie"}:
             user = row["about"].get("user", "")
             self.credentials.add((kind, text, user, row["destination"]), short)
-        elif kind in {"domain", "server_name", "certificate"}:
-            self.names.add((kind, text), short)
-        elif kind in {"contact", "presence", "room", "subject"}:
-            self.contacts.add((kind, text), short)
+        elif kind in _TALLIES:
+            getattr(self, _TALLIES[kind]).add((text,), short)
         else:
             self.other[kind] = self.other.get(kind, 0) + 1
 

@@ -27,9 +27,7 @@ def plain(text: str, most: int = 0, keep: str = "") -> str:
         text = text[: most - 1] + "…"
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or char in keep else _escaped(char) for char in text
-    )
+    return "".join(char if char.isprintable() or char in keep else _escaped(char) for char in text)
 
 
 def readable(data: bytes) -> str:

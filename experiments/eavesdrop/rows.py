@@ -1,4 +1,4 @@
-"""The rows of the JSON document: a stream, something that was read, a hit. docs/analyze.md has all."""
+"""The rows of the JSON document: a stream, something that was read. docs/analyze.md has all."""
 
 from __future__ import annotations
 
@@ -42,12 +42,11 @@ def both(forward: Any, back: Any) -> dict[str, Any]:  # noqa: ANN401 - numbers o
 
 
 def sealed(decoded: Decoded) -> bool:
-    """Whether the content of a stream is encrypted and was not opened."""
-    if decoded.inside:
-        return False
-    guess = decoded.facts.get("guess", "")
-    told = "encrypted" in decoded.facts or decoded.protocol in {"tls", "quic", "whatsapp"}
-    return told or "(encrypted" in guess or guess.endswith("encrypted or compressed")
+    """Whether the content of a stream, or of the innermost protocol in it, stayed encrypted."""
+    innermost = (decoded.protocol, *decoded.inside)[-1]
+    guess = decoded.facts.get("guess", "") if innermost == "unknown" else ""
+    encrypted = "(encrypted" in guess or guess.endswith("encrypted or compressed")
+    return encrypted or innermost in {"tls", "quic", "whatsapp"}
 
 
 def protocol(decoded: Decoded | None) -> str:
