@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from experiments.eavesdrop import Heard
-    from experiments.eavesdrop.figures import Figures
     from experiments.eavesdrop.overview import Sealed, Tally
 
 _LABEL: Final = 13
@@ -141,7 +140,7 @@ def _sections(heard: Heard, width: int) -> list[Section]:
         Section("streams", [_streams(heard)], view.streams),
         Section("largest", _conversations(heard), None, most=4),
         *looked,
-        Section("messages", _messages(view.messages, heard.figures, max(width // 5, 14)), view.messages_total, "bold red"),
+        Section("messages", _messages(heard, max(width // 5, 14)), view.messages_total, "bold red"),
         Section("credentials", _credentials(view.credentials), None, "bold red", least=2),
         Section("contacts", _inline(view.contacts, width), None, "bold yellow", most=3),
         Section("subjects", _inline(view.subjects, width), None, "bold yellow", most=3),
@@ -191,7 +190,8 @@ def _conversations(heard: Heard) -> list[Text]:
     return told
 
 
-def _messages(rows: list[dict[str, Any]], figures: Figures, longest: int) -> list[Text]:
+def _messages(heard: Heard, longest: int) -> list[Text]:
+    rows, figures = heard.overview.messages, heard.figures
     told = []
     # Seconds where they are few, else a time of day, else a date as well.
     seconds = (figures.last - figures.first) / 1e9
@@ -316,11 +316,8 @@ def size(number: int) -> str:
     """Return bytes in the unit that leaves few digits, 1 kB = 1000 B."""
     if number < 1000:  # noqa: PLR2004 - the step of SI's prefixes
         return f"{number} B"
-    value = float(number)
-    for unit in ("kB", "MB", "GB"):
-        value /= 1000
-        if value < 999.5:  # noqa: PLR2004 - what is not yet printed as 1000
-            break
+    power = 1 if number < 999_500 else 2 if number < 999_500_000 else 3
+    value, unit = number / 1000**power, ("kB", "MB", "GB")[power - 1]
     return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"  # noqa: PLR2004 - digits
 
 

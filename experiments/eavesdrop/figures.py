@@ -13,7 +13,7 @@ from experiments.analysis.capture.words import network
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from experiments.analysis.capture import Reading
+    from experiments.analysis.capture import Followed, Reading
 
 ROWS: Final = 1 << 18
 
@@ -66,6 +66,16 @@ def count(reading: Reading) -> Figures:
     if not len(packets):
         first = last = 0
     return Figures(len(packets), total, captured, first, last, ordered, wire)
+
+
+def wire_of(reading: Reading, followed: Followed) -> tuple[int, int]:
+    """Return the bytes of one stream's frames, forward and back."""
+    numbers = np.asarray(followed.all_frames, np.int64) - 1
+    packets = reading.packets[numbers]
+    packets = packets[(packets["status"] & layout.QUOTED) == 0]
+    there = packets["direction"] == reading.flows[followed.flow]["flipped"]
+    lengths = packets["length"].astype(np.int64)
+    return int(lengths[there].sum()), int(lengths[~there].sum())
 
 
 def _add_wire(wire: NDArray[np.int64], rows: NDArray[Any], lengths: NDArray[np.int64]) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
-    from typing import TextIO
+    from typing import Self, TextIO
 
     from experiments.analysis.capture import Followed, Reading
     from experiments.eavesdrop.figures import Figures
@@ -65,7 +65,7 @@ class Heard:
         self.names: list[str] = [""]
         self._best: list[Chosen] = []
 
-    def __enter__(self) -> Heard:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -107,14 +107,15 @@ class Heard:
         elif one > self._best[0]:
             heapq.heapreplace(self._best, one)
 
-    def hit(
+    def hit(  # noqa: PLR0913 - a row of seven columns
         self,
         name: str,
         forms: Sequence[str],
         followed: Followed,
+        *,
         place: tuple[int, int, bool],
         frames: Sequence[int],
-        where: str,
+        where: str = "",
     ) -> None:
         """Take a place where something that was looked for is readable: start, end, forward."""
         start, end, forward = place

@@ -181,7 +181,9 @@ class _Listener:
                 frames = followed.frames(start, end, forward=passage.forward)
                 forms = [*passage.encodings, *([hit.form] if hit.form != "as is" else [])]
                 place = (start, end, passage.forward)
-                self.heard.hit(hit.id, forms, followed, place, frames, passage.where)
+                self.heard.hit(
+                    hit.id, forms, followed, place=place, frames=frames, where=passage.where
+                )
                 found += 1
         return 100 * min(found, 10)
 
@@ -192,7 +194,7 @@ class _Listener:
             followed = reading.stream(hit.flow)
             forms = [] if hit.form == "as is" else [hit.form]
             place = (hit.start, hit.end, hit.forward)
-            self.heard.hit(hit.id, forms, followed, place, hit.frames, "")
+            self.heard.hit(hit.id, forms, followed, place=place, frames=hit.frames)
 
 
 # What makes a stream worth showing on the page, by the kind of what was read in it.
