@@ -13,7 +13,8 @@ input is numbered all the same: the address is in the unpacked copy); PATCHES ho
 were put together from fragments and so lie in no file.
 
 Packets and extents are chained backwards through `prev`, so that one stream is opened without
-reading the others. Sequence numbers are those of the segment, not relative ones.
+reading the others. Sequence numbers in PACKET are relative ones, but those of a segment that is
+quoted, cut or a fragment are as they stand in it.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ PACKET: Final = np.dtype(
         ("flow", "<u4"),  # row in the flow table, or NONE
         ("outer", "<u4"),  # the flow of the tunnel that it came through, or NONE
         ("prev", "<u4"),  # the packet before it in the same flow (row number), or NONE
-        ("seq", "<u4"),
+        ("seq", "<u4"),  # relative to the connection's first, as Wireshark shows it; see below
         ("ack", "<u4"),
         ("payload_captured", "<u4"),
         ("payload_length", "<u4"),  # as the headers tell it; TCP: the segment's length

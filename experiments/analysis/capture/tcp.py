@@ -143,13 +143,8 @@ def analyse(
         side["duplicates"] = 0
     to_ack = np.int64(other["to_ack"])
     if to_ack and before(to_ack, ack) and flags & ACK:
-        if to_ack > np.int64(other["next_seq"]):
-            other["to_ack"] = other["next_seq"]
-            status |= ACKED_UNSEEN
-        else:
-            if other["duplicates"] == 0:
-                status |= ACKED_UNSEEN
-            other["duplicates"] = -1
+        other["to_ack"] = other["next_seq"]
+        status |= ACKED_UNSEEN
     if (length > 0 or flags & (SYN | FIN)) and not status & KEEP_ALIVE:
         status |= _again(seq, length, flags, time, flow, direction, flows)
     end = (seq + length) & _WORD
@@ -212,7 +207,7 @@ def _state_of(
         if other["status"] & ZERO_WINDOW_PROBE:
             status |= ZERO_WINDOW_PROBE_ACK
         return status
-    side["duplicates"] = 1 if side["duplicates"] == -1 else side["duplicates"] + 1
+    side["duplicates"] += 1
     return status | DUPLICATE_ACK
 
 
@@ -488,20 +483,28 @@ def _client(row: np.void) -> int:
 
 @kernel
 def reused(flags: int, seq: int, flow: int, direction: int, flows: NDArray[np.void]) -> int:
-    """Judge a SYN on a flow that exists: 0 nothing, 1 a new connection, 2 the same one again.
+    """Judge a SYN on a flow that exists: 0 nothing, 1 a new connection, 2 another answer to it.
 
-    The same ends with another initial number are another connection (RFC 9293, 3.4.1).
+    The same ends with another initial number are another connection (RFC 9293, 3.4.1). A second
+    SYN, ACK with another number is not: relative numbers count from it, as Wireshark's do.
     """
     side = flows[flow]["side"][direction]
     if not side["flags"] & SIDE_ISN:
         return 0
     kind = flags & (SYN | ACK)
-    if kind == SYN:
-        return 1 if seq != side["isn"] else 2
+    if kind == SYN and seq != side["isn"]:
+        return 1
     if kind == SYN | ACK and seq != side["isn"]:
         side["isn"] = seq
         return 2
     return 0
 
 
-__all__ = ["PORTS_REUSED", "analyse", "datagram", "deliver", "flush", "opened", "options", "reused"]
+@kernel
+def relative(number: int, flow: int, direction: int, flows: NDArray[np.void]) -> int:
+    """Return a sequence number counted from the initial one of a direction."""
+    side = flows[flow]["side"][direction]
+    return (number - np.int64(side["isn"])) & _WORD if side["flags"] & SIDE_ISN else number
+
+
+__all__ = ["PORTS_REUSED", "analyse", "datagram", "deliver", "flush", "opened", "options", "relative", "reused"]
