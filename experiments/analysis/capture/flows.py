@@ -166,7 +166,7 @@ def add(
         side["last_ack"] = 0
         side["ack_time"] = 0
         side["duplicates"] = 0
-        side["window"] = 0
+        side["window"] = _WORD  # none was told; that is not a closed one
         side["mss"] = -1
         side["shift"] = -1
         side["scale"] = UNKNOWN_SCALE

@@ -143,8 +143,14 @@ def analyse(
         side["duplicates"] = 0
     to_ack = np.int64(other["to_ack"])
     if to_ack and before(to_ack, ack) and flags & ACK:
-        other["to_ack"] = other["next_seq"]
-        status |= ACKED_UNSEEN
+        # Told once for each hole, not again by every repetition of the same ACK.
+        if to_ack != other["next_seq"]:
+            other["to_ack"] = other["next_seq"]
+            status |= ACKED_UNSEEN
+        else:
+            if other["duplicates"] == 0:
+                status |= ACKED_UNSEEN
+            other["duplicates"] = -1
     if (length > 0 or flags & (SYN | FIN)) and not status & KEEP_ALIVE:
         status |= _again(seq, length, flags, time, flow, direction, flows)
     end = (seq + length) & _WORD
@@ -207,7 +213,7 @@ def _state_of(
         if other["status"] & ZERO_WINDOW_PROBE:
             status |= ZERO_WINDOW_PROBE_ACK
         return status
-    side["duplicates"] += 1
+    side["duplicates"] = 1 if side["duplicates"] == -1 else side["duplicates"] + 1
     return status | DUPLICATE_ACK
 
 
@@ -231,7 +237,9 @@ def _again(
         return 0
     # As unsigned numbers, as Wireshark compares them: a time that runs backwards is no short one.
     since = time - np.int64(other["ack_time"])
-    if other["duplicates"] >= 2 and last_ack == seq and 0 <= since < _FAST:
+    # -1 is many to Wireshark, which counts without a sign.
+    repeated = other["duplicates"] >= 2 or other["duplicates"] < 0
+    if repeated and last_ack == seq and 0 <= since < _FAST:
         return FAST_RETRANSMISSION
     since = time - np.int64(side["next_time"])
     close = np.int64(row["round_trip"])
