@@ -191,6 +191,11 @@ def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: 
 
 def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN001 - see differences
     name = f"{transport}.stream"
+    # A second SYN, ACK with another number: see docs/analysis.md.
+    rows = reading.packets
+    both = layout.SYN | layout.ACK
+    odd = (rows["status"] & layout.PORTS_REUSED != 0) & (rows["tcp_flags"] & both == both)
+    renewed = set(rows["flow"][odd].tolist())
     numbers = sorted({int(n) for row in told for n in row[name].split(",") if n})
     theirs = streams_of_tshark(path, transport, numbers)
     for number in numbers:
@@ -206,7 +211,7 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
             # Behind a hole that nobody acknowledged before the capture ended, `follow` shows nothing
             # and the engine what there is: see docs/analysis.md.
             tail = ours.missing(forward=peer == flipped) and mine.startswith(other)
-            if mine != other and not tail:
+            if mine != other and not tail and ours.flow not in renewed:
                 same = len(os.path.commonprefix([mine, other]))
                 yield (
                     f"{name} {number} peer {peer}: {len(mine)} bytes here, {len(other)} there, "

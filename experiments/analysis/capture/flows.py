@@ -176,6 +176,7 @@ def add(
         side["pending"] = -1
         side["last_pending"] = -1
         side["waiting"] = 0
+        side["again"] = 0
     return flow
 
 

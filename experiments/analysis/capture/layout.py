@@ -159,6 +159,7 @@ _SIDE: Final = [
     ("pending", "<i4"),  # first of the segments that wait for earlier ones, or -1
     ("last_pending", "<i4"),
     ("waiting", "<u4"),  # how many wait
+    ("again", "<u4"),  # with SIDE_AGAIN: where the stream goes on if a segment begins there
 ]
 UNKNOWN_SCALE: Final = -1
 NO_SCALE: Final = -2
@@ -169,6 +170,7 @@ SIDE_UNSCALED: Final = 8  # it sent a SYN and no ACK since: its window is not sc
 SIDE_FIN: Final = 16
 SIDE_RST: Final = 32
 SIDE_SYN: Final = 64
+SIDE_AGAIN: Final = 128
 FLOW: Final = np.dtype(
     [
         ("address", "u1", (2, 16)),  # [0] sent the first packet; IPv4 in the first four bytes

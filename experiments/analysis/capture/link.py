@@ -358,7 +358,7 @@ def _segment(
     )
     status = 0
     if flow >= 0:
-        judged = tcp.reused(flags, seq, flow, direction, flows)
+        judged = tcp.reused(flags, seq, ack, flow, direction, flows)
         if judged:
             status |= PORTS_REUSED
         if judged == 1:
