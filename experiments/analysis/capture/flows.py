@@ -166,7 +166,7 @@ def add(
         side["last_ack"] = 0
         side["ack_time"] = 0
         side["duplicates"] = 0
-        side["window"] = 0
+        side["window"] = _WORD  # none was told; that is not a closed one
         side["mss"] = -1
         side["shift"] = -1
         side["scale"] = UNKNOWN_SCALE
@@ -176,6 +176,7 @@ def add(
         side["pending"] = -1
         side["last_pending"] = -1
         side["waiting"] = 0
+        side["again"] = 0
     return flow
 
 

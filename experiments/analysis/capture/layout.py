@@ -13,7 +13,8 @@ input is numbered all the same: the address is in the unpacked copy); PATCHES ho
 were put together from fragments and so lie in no file.
 
 Packets and extents are chained backwards through `prev`, so that one stream is opened without
-reading the others. Sequence numbers are those of the segment, not relative ones.
+reading the others. Sequence numbers in PACKET are relative ones, but those of a segment that is
+quoted, cut or a fragment are as they stand in it.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ PACKET: Final = np.dtype(
         ("flow", "<u4"),  # row in the flow table, or NONE
         ("outer", "<u4"),  # the flow of the tunnel that it came through, or NONE
         ("prev", "<u4"),  # the packet before it in the same flow (row number), or NONE
-        ("seq", "<u4"),
+        ("seq", "<u4"),  # relative to the connection's first, as Wireshark shows it; see below
         ("ack", "<u4"),
         ("payload_captured", "<u4"),
         ("payload_length", "<u4"),  # as the headers tell it; TCP: the segment's length
@@ -158,6 +159,7 @@ _SIDE: Final = [
     ("pending", "<i4"),  # first of the segments that wait for earlier ones, or -1
     ("last_pending", "<i4"),
     ("waiting", "<u4"),  # how many wait
+    ("again", "<u4"),  # with SIDE_AGAIN: where the stream goes on if a segment begins there
 ]
 UNKNOWN_SCALE: Final = -1
 NO_SCALE: Final = -2
@@ -168,6 +170,7 @@ SIDE_UNSCALED: Final = 8  # it sent a SYN and no ACK since: its window is not sc
 SIDE_FIN: Final = 16
 SIDE_RST: Final = 32
 SIDE_SYN: Final = 64
+SIDE_AGAIN: Final = 128
 FLOW: Final = np.dtype(
     [
         ("address", "u1", (2, 16)),  # [0] sent the first packet; IPv4 in the first four bytes

@@ -358,13 +358,11 @@ def _segment(
     )
     status = 0
     if flow >= 0:
-        judged = tcp.reused(flags, seq, flow, direction, flows)
+        judged = tcp.reused(flags, seq, ack, flow, direction, flows)
         if judged:
             status |= PORTS_REUSED
         if judged == 1:
             flow = -1
-        elif judged == 2 and flags & ACK == 0:
-            flows[flow]["side"][direction]["next_seq"] = flows[flow]["side"][direction]["to_ack"]
     if flow < 0:
         direction = np.int64(0)
         flow = table.add(
@@ -399,6 +397,9 @@ def _segment(
         seq, ack, length, flags, width, frame, time, status, flow, direction, flows
     )
     packet["status"] |= status
+    packet["seq"] = tcp.relative(seq, flow, direction, flows)
+    if flags & ACK:
+        packet["ack"] = tcp.relative(ack, flow, 1 - direction, flows)
     side = row["side"][direction]
     side["packets"] += 1
     side["bytes"] += length

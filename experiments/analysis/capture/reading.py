@@ -196,13 +196,12 @@ class Reading:
             "payload": int(row["payload_length"]),
         }
         if flow["protocol"] == TCP:
-            side, other = flow["side"][direction], flow["side"][1 - direction]
             flags = int(row["tcp_flags"])
             told |= {
                 "flags": words.flag_names(flags),
-                "sequence": words.relative(int(row["seq"]), side),
-                "acknowledgement": words.relative(int(row["ack"]), other) if flags & ACK else 0,
-                "window": self._window(row, side),
+                "sequence": int(row["seq"]),
+                "acknowledgement": int(row["ack"]) if flags & ACK else 0,
+                "window": self._window(row, flow["side"][direction]),
             }
         return told
 
@@ -299,17 +298,15 @@ class Reading:
             number = int(row[name])
             if not number:
                 break
-            packet, this, that = self._row(number), row["side"][side], row["side"][1 - side]
+            packet, this = self._row(number), row["side"][side]
             opens = name != "ack_frame"
             steps.append(
                 HandshakeStep(
                     frame=number,
                     time=self.relative(int(packet["time"])),
                     flags=flags,
-                    sequence=words.relative(int(packet["seq"]), this),
-                    acknowledgement=words.relative(int(packet["ack"]), that)
-                    if packet["tcp_flags"] & ACK
-                    else int(packet["ack"]),
+                    sequence=int(packet["seq"]),
+                    acknowledgement=int(packet["ack"]),
                     window=self._window(packet, this),
                     mss=int(this["mss"]) if opens and this["mss"] >= 0 else None,
                     window_scale=1 << int(this["shift"]) if opens and this["shift"] >= 0 else None,

@@ -35,6 +35,7 @@ from experiments.analysis.capture.layout import (
     PORTS_REUSED,
     RETRANSMISSION,
     RST,
+    SIDE_AGAIN,
     SIDE_FIN,
     SIDE_ISN,
     SIDE_RST,
@@ -143,7 +144,8 @@ def analyse(
         side["duplicates"] = 0
     to_ack = np.int64(other["to_ack"])
     if to_ack and before(to_ack, ack) and flags & ACK:
-        if to_ack > np.int64(other["next_seq"]):
+        # Told once for each hole, not again by every repetition of the same ACK.
+        if to_ack != other["next_seq"]:
             other["to_ack"] = other["next_seq"]
             status |= ACKED_UNSEEN
         else:
@@ -236,7 +238,9 @@ def _again(
         return 0
     # As unsigned numbers, as Wireshark compares them: a time that runs backwards is no short one.
     since = time - np.int64(other["ack_time"])
-    if other["duplicates"] >= 2 and last_ack == seq and 0 <= since < _FAST:
+    # -1 is many to Wireshark, which counts without a sign.
+    repeated = other["duplicates"] >= 2 or other["duplicates"] < 0
+    if repeated and last_ack == seq and 0 <= since < _FAST:
         return FAST_RETRANSMISSION
     since = time - np.int64(side["next_time"])
     close = np.int64(row["round_trip"])
@@ -397,6 +401,18 @@ def _wait(
 
 
 @kernel
+def _forward(
+    frame: int, flow: int, direction: int, flows: NDArray[np.void], pending: NDArray[np.void],
+    extents: NDArray[np.void], state: NDArray[np.int64],
+) -> None:  # fmt: skip
+    """Put all that waits into the stream, with the holes between."""
+    side = flows[flow]["side"][direction]
+    while side["pending"] >= 0:
+        lowest = np.int64(pending[side["pending"]]["seq"])
+        _settle((lowest + 1) & _WORD, frame, flow, direction, flows, pending, extents, state)
+
+
+@kernel
 def deliver(
     seq: int, ack: int, length: int, captured: int, flags: int, address: int, frame: int,
     flow: int, direction: int, flows: NDArray[np.void], pending: NDArray[np.void],
@@ -409,6 +425,10 @@ def deliver(
         seq = (seq + 1) & _WORD
     if other["pending"] >= 0 and flags & ACK:
         _settle(ack, frame, flow, 1 - direction, flows, pending, extents, state)
+    if side["flags"] & SIDE_AGAIN and length > 0 and seq == side["again"]:
+        _forward(frame, flow, direction, flows, pending, extents, state)
+        side["expected"] = seq
+        side["flags"] = (side["flags"] & ~SIDE_AGAIN & 0xFFFF) | SIDE_STARTED
     if not side["flags"] & SIDE_STARTED:
         side["expected"] = seq
         side["flags"] |= SIDE_STARTED
@@ -449,10 +469,7 @@ def flush(
 ) -> None:  # fmt: skip
     """At the end of the capture: what still waits is there too, behind a hole."""
     for direction in range(2):
-        side = flows[flow]["side"][direction]
-        while side["pending"] >= 0:
-            lowest = np.int64(pending[side["pending"]]["seq"])
-            _settle((lowest + 1) & _WORD, frame, flow, direction, flows, pending, extents, state)
+        _forward(frame, flow, direction, flows, pending, extents, state)
 
 
 @kernel
@@ -487,21 +504,41 @@ def _client(row: np.void) -> int:
 
 
 @kernel
-def reused(flags: int, seq: int, flow: int, direction: int, flows: NDArray[np.void]) -> int:
-    """Judge a SYN on a flow that exists: 0 nothing, 1 a new connection, 2 the same one again.
+def reused(
+    flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDArray[np.void]
+) -> int:
+    """Judge a SYN on a flow that exists: 0 nothing, 1 a new connection, 2 another answer to it.
 
-    The same ends with another initial number are another connection (RFC 9293, 3.4.1).
+    The same ends with another initial number are another connection (RFC 9293, 3.4.1). A second
+    SYN, ACK with another number is not to Wireshark, whose relative numbers count from it: it may
+    be a stray one, or that of a connection whose SYN was not captured. Which, the next segment
+    tells: see SIDE_AGAIN in `deliver`.
     """
     side = flows[flow]["side"][direction]
     if not side["flags"] & SIDE_ISN:
         return 0
     kind = flags & (SYN | ACK)
     if kind == SYN:
-        return 1 if seq != side["isn"] else 2
+        if seq != side["isn"]:
+            return 1
+        side["next_seq"] = side["to_ack"]  # the opening is tried again
+        return 0
     if kind == SYN | ACK and seq != side["isn"]:
+        other = flows[flow]["side"][1 - direction]
         side["isn"] = seq
+        side["again"] = (seq + 1) & _WORD
+        other["again"] = ack
+        side["flags"] |= SIDE_AGAIN
+        other["flags"] |= SIDE_AGAIN
         return 2
     return 0
 
 
-__all__ = ["PORTS_REUSED", "analyse", "datagram", "deliver", "flush", "opened", "options", "reused"]
+@kernel
+def relative(number: int, flow: int, direction: int, flows: NDArray[np.void]) -> int:
+    """Return a sequence number counted from the initial one of a direction."""
+    side = flows[flow]["side"][direction]
+    return (number - np.int64(side["isn"])) & _WORD if side["flags"] & SIDE_ISN else number
+
+
+__all__ = ["PORTS_REUSED", "analyse", "datagram", "deliver", "flush", "opened", "options", "relative", "reused"]

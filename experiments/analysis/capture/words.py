@@ -225,7 +225,7 @@ def _icmp(number: int, frame: bytes, net: int, layer: int) -> tuple[str, str]:
 
 def _tcp(packet: np.void, frame: bytes, flow: np.void) -> tuple[str, str]:
     direction = int(packet["direction"])
-    side, other = flow["side"][direction], flow["side"][1 - direction]
+    side = flow["side"][direction]
     flags = int(packet["tcp_flags"])
     protocol, first = _application(packet, frame)
     bits = int(packet["status"])
@@ -237,9 +237,9 @@ def _tcp(packet: np.void, frame: bytes, flow: np.void) -> tuple[str, str]:
         window <<= int(side["scale"])
     ports = [int(flow["port"][direction]), int(flow["port"][1 - direction])]
     text = f"{ports[0]} → {ports[1]} [{', '.join(flag_names(flags))}]"
-    text += f" Seq={relative(int(packet['seq']), side)}"
+    text += f" Seq={packet['seq']}"
     if flags & ACK:
-        text += f" Ack={relative(int(packet['ack']), other)}"
+        text += f" Ack={packet['ack']}"
     text += f" Win={window} Len={packet['payload_length']}"
     if flags & SYN:
         if side["mss"] >= 0:
@@ -249,11 +249,6 @@ def _tcp(packet: np.void, frame: bytes, flow: np.void) -> tuple[str, str]:
         if side["flags"] & 2:
             text += " SACK_PERM"
     return (protocol if first else "TCP"), "".join(notes) + text
-
-
-def relative(number: int, side: np.void) -> int:
-    """Return a sequence number counted from the connection's first."""
-    return (number - int(side["isn"])) & 0xFFFFFFFF
 
 
 def flag_names(flags: int) -> list[str]:
@@ -304,4 +299,4 @@ def _question(data: bytes) -> str:
     return f"{'answer' if data[2] & 0x80 else 'query'} {'.'.join(labels)}"
 
 
-__all__ = ["PORTS_REUSED", "address", "end", "flag_names", "mac", "relative", "row", "status"]
+__all__ = ["PORTS_REUSED", "address", "end", "flag_names", "mac", "row", "status"]

@@ -66,17 +66,24 @@ class _Reader:
 
     def said(self, line: Line) -> bool:
         """Take a line; True when lines end here."""
-        tag, _, rest = line.data.partition(b" ")
+        tag, _, said = line.data.partition(b" ")
         untagged = tag in {b"*", b"+"} and line.forward is not self.signin.client
-        agreed = tag == self._tag and rest[:2].upper() == b"OK"
+        agreed = tag == self._tag and said[:2].upper() == b"OK"
         if not untagged and self.signin.turns(line, agreed=agreed):
             return True
-        if line.start < self._skip[line.forward]:
-            return False
+        until = self._skip[line.forward]
+        if line.start < until:
+            if line.after <= until:
+                return False
+            # A literal ends within this line: what is behind it goes on with the command.
+            rest = line.data[until - line.start :]
+            start = min(until, line.end)
+            line = dialogue.Line(line.forward, rest, start, line.end, line.after)
+            tag = b""
         if line.forward is self.signin.client:
             self._asked(line)
         else:
-            self._answered(line, tag, rest)
+            self._answered(line, tag, said)
         return False
 
     def _literal(self, line: Line) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from experiments.analysis.model import Decoded, Exposure, Passage, Span
@@ -44,14 +45,7 @@ class Telnet:
             offsets[chunk.forward] += len(chunk.data)
             passage = sides[chunk.forward]
             start = cursors[chunk.forward]
-            end = start
-            # What this chunk brought: the plain bytes that come from before its end.
-            while (
-                end < len(passage.content)
-                and passage.place(end, end + 1)[0] < offsets[chunk.forward]
-            ):
-                end += 1
-            cursors[chunk.forward] = end
+            end = cursors[chunk.forward] = _until(passage, offsets[chunk.forward])
             for position in range(start, end) if chunk.forward else ():
                 reader.typed(passage, position)
             if not chunk.forward:
@@ -59,6 +53,15 @@ class Telnet:
         reader.judge()
         kept = tuple(passage for passage in sides.values() if passage.content)
         return Decoded("telnet", kept, tuple(reader.found))
+
+
+def _until(passage: Passage, offset: int) -> int:
+    """Return how much of the plain text comes from before an offset of the stream."""
+    index = bisect_left(passage.spans, offset, key=lambda span: span.stream) - 1
+    if index < 0:
+        return 0
+    span = passage.spans[index]
+    return span.content + min(offset - span.stream, span.length)
 
 
 def _plain(stream: Stream, *, forward: bool) -> Passage:
