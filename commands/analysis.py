@@ -85,7 +85,7 @@ def _show(heard: Heard, options: Options) -> None:
     else:
         _screen(heard, len(written))
     for line in written:
-        print(plain(line), file=sys.stderr if options.json else sys.stdout)  # noqa: T201 - its user waits for it
+        print(plain(line), file=sys.stderr if options.json else sys.stdout)
 
 
 def _screen(heard: Heard, below: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
+from experiments.eavesdrop import wording
 from experiments.eavesdrop.plain import plain
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _LABEL: Final = 13
 _CANDIDATES: Final = 60
 _INLINE: Final = 400
-_DAY_S: Final = 86_400
 _SECRET_KINDS: Final = ("password", "hash", "user", "token", "cookie")
 
 
@@ -91,9 +91,13 @@ def _title(heard: Heard) -> Text:
     files, figures = heard.reading.files, heard.figures
     name = plain(files[0].name) if len(files) == 1 else f"{len(files)} files"
     forms = ", ".join(dict.fromkeys(_form(file.format, file.packed) for file in files))
-    parts = [forms, ", ".join(heard.links) or "no interface", count(figures.packets, "packet")]
+    parts = [
+        forms,
+        ", ".join(heard.links) or "no interface",
+        wording.count(figures.packets, "packet"),
+    ]
     if figures.packets:
-        parts[-1] += f", {size(figures.bytes)}"
+        parts[-1] += f", {wording.size(figures.bytes)}"
     return Text.assemble((name, "bold"), "  ", " · ".join(parts))
 
 
@@ -103,28 +107,10 @@ def _form(form: str, packed: str) -> str:
 
 def _verdict(heard: Heard) -> Text:
     view = heard.overview
-    if not heard.figures.packets:
-        return Text("There is nothing in it to read.", style="yellow")
-    passwords = sum(row["kind"] == "password" for row in view.credentials.rows.values())
-    users = len({row["text"] for row in view.credentials.rows.values() if row["kind"] == "user"})
-    told = [
-        count(view.messages_total, "message") if view.messages_total else "",
-        count(passwords, "password") if passwords else "",
-        count(users, "user name") if users else "",
-        count(len(view.contacts.rows), "contact or room", "contacts and rooms")
-        if view.contacts.rows
-        else "",
-        count(len(view.names.rows), "host name") if view.names.rows else "",
-    ]
-    read = [part for part in told if part]
-    style = "bold red" if passwords or view.messages_total else "bold yellow" if read else "bold"
-    sealed = sum(entry.streams for entry in view.sealed.values())
-    if not read:
-        least = "No message, user or password could be read"
-        return Text(f"{least}; {count(sealed, 'stream')} sealed." if sealed else f"{least}.", style)
-    words = ", ".join(read[:-1]) + (" and " if len(read) > 1 else "") + read[-1]
-    after = f"; {count(sealed, 'stream')} stayed sealed" if sealed else ""
-    return Text(f"An eavesdropper reads {words}{after}.", style)
+    read = view.contacts.rows or view.names.rows or view.credentials.rows
+    private = view.messages_total or wording.passwords(heard)
+    style = "bold red" if private else "bold yellow" if read else "bold"
+    return Text(wording.sentence(heard), style)
 
 
 # --- the sections -----------------------------------------------------------------------------
@@ -160,14 +146,14 @@ def _captured(heard: Heard) -> Text:
     lost = "drops not counted" if dropped is None else f"{dropped} dropped"
     if not figures.packets:
         return Text(lost)
-    when = f"{_moment(figures.first)}, {span((figures.last - figures.first) / 1e9)}"
+    when = f"{wording.moment(figures.first)}, {wording.span((figures.last - figures.first) / 1e9)}"
     return Text.assemble(f"{when} · ", (lost, "red" if dropped else "dim"), f" · {kinds}")
 
 
 def _streams(heard: Heard) -> Text:
     view = heard.overview
     ordered = sorted(view.protocols.items(), key=lambda item: -item[1][1])
-    parts = [f"{name} {number} ({size(total)})" for name, (number, total) in ordered]
+    parts = [f"{name} {number} ({wording.size(total)})" for name, (number, total) in ordered]
     parts += [f"{view.empty} without a byte"] if view.empty else []
     parts += [f"{view.missing} with bytes missing"] if view.missing else []
     parts += [f"{view.late} begun before the capture"] if view.late else []
@@ -180,7 +166,7 @@ def _conversations(heard: Heard) -> list[Text]:
     told = []
     for row in rows:
         name = f"{row['transport']}:{row['number']}"
-        figures = f"{size(sum(row['wire'])):>8} in {sum(row['packets'])}"
+        figures = f"{wording.size(sum(row['wire'])):>8} in {sum(row['packets'])}"
         ends = f"{row['client']} → {row['server']}"
         told.append(
             Text.assemble(
@@ -195,7 +181,7 @@ def _messages(heard: Heard, longest: int) -> list[Text]:
     told = []
     # Seconds where they are few, else a time of day, else a date as well.
     seconds = (figures.last - figures.first) / 1e9
-    cut = slice(11, 19) if seconds < _DAY_S else slice(0, 16)
+    cut = slice(11, 19) if seconds < wording.DAY_S else slice(0, 16)
     for row in rows:
         who = plain(row["who"] or row["source"], longest)
         whom = plain(row["whom"] or row["destination"], longest)
@@ -270,7 +256,7 @@ def _sealed(entries: dict[str, Sealed]) -> list[Text]:
     for kind, entry in sorted(entries.items(), key=lambda item: -item[1].bytes):
         names = sorted(entry.names, key=lambda name: -entry.names[name])
         whom = ", ".join(plain(name, 60) for name in names[:20])
-        what = f"{plain(kind, 60)}: {count(entry.streams, 'stream')}, {size(entry.bytes)}"
+        what = f"{plain(kind, 60)}: {wording.count(entry.streams, 'stream')}, {wording.size(entry.bytes)}"
         told.append(Text.assemble(what, (f"  with {whom}", "dim")))
     return told
 
@@ -302,36 +288,3 @@ def _notes(notes: dict[str, int]) -> list[Text]:
 def _skipped(heard: Heard) -> list[Text]:
     text = " · ".join(f"{plain(why)} {number}" for why, number in heard.reading.skipped.items())
     return [Text(text)] if text else []
-
-
-# --- figures in words -------------------------------------------------------------------------
-
-
-def count(number: int, one: str, many: str = "") -> str:
-    """Return "1 packet", "2 packets"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}".replace(",", "\u202f")
-
-
-def size(number: int) -> str:
-    """Return bytes in the unit that leaves few digits, 1 kB = 1000 B."""
-    if number < 1000:  # noqa: PLR2004 - the step of SI's prefixes
-        return f"{number} B"
-    power = 1 if number < 999_500 else 2 if number < 999_500_000 else 3
-    value, unit = number / 1000**power, ("kB", "MB", "GB")[power - 1]
-    return f"{value:.3g} {unit}" if value < 100 else f"{value:.0f} {unit}"  # noqa: PLR2004 - digits
-
-
-def span(seconds: float) -> str:
-    """Return a length of time."""
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds:.3f} s"
-    days, rest = divmod(int(seconds), _DAY_S)
-    hours, rest = divmod(rest, 3600)
-    clock = f"{hours}:{rest // 60:02d}:{rest % 60:02d} h"
-    return f"{days} d {clock}" if days else clock
-
-
-def _moment(nanoseconds: int) -> str:
-    from experiments.eavesdrop.rows import clock  # noqa: PLC0415 - with the engine, not before
-
-    return clock(nanoseconds)[:19].replace("T", " ") + " UTC"
