@@ -445,7 +445,9 @@ def deliver(
         return
     if seq == expected:
         side["expected"] = (seq + length) & _WORD
-        _extent(address + skip, captured - skip, frame, DATA, flow, direction, flows, extents, state)
+        _extent(
+            address + skip, captured - skip, frame, DATA, flow, direction, flows, extents, state
+        )
         if side["pending"] >= 0:
             _settle(0, 0, flow, direction, flows, pending, extents, state)
         return
@@ -459,7 +461,9 @@ def deliver(
             side["expected"] = (seq + length) & _WORD
             _extent(address, captured, frame, DATA, flow, direction, flows, extents, state)
         return
-    _wait(seq, length, captured - skip, address + skip, frame, flow, direction, flows, pending, state)
+    _wait(
+        seq, length, captured - skip, address + skip, frame, flow, direction, flows, pending, state
+    )
 
 
 @kernel
@@ -541,4 +545,14 @@ def relative(number: int, flow: int, direction: int, flows: NDArray[np.void]) ->
     return (number - np.int64(side["isn"])) & _WORD if side["flags"] & SIDE_ISN else number
 
 
-__all__ = ["PORTS_REUSED", "analyse", "datagram", "deliver", "flush", "opened", "options", "relative", "reused"]
+__all__ = [
+    "PORTS_REUSED",
+    "analyse",
+    "datagram",
+    "deliver",
+    "flush",
+    "opened",
+    "options",
+    "relative",
+    "reused",
+]
