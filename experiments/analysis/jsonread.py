@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DEEPEST: Final = 100
-# How many values are read of one text.
-MOST: Final = 200_000
+# How many values are read of one text; what follows is left.
+MOST: Final = 500_000
 # How many members of an object are looked through for a name.
 _MEMBERS: Final = 64
 _TOKEN: Final = re.compile(
@@ -39,14 +39,14 @@ class Value:
     start: int = 0
     end: int = 0
     items: list[Value] = field(default_factory=list)
+    named: dict[str, Value] | None = None
 
     def get(self, *names: str) -> Value | None:
         """Return the first member of one of these names, which are compared in small letters."""
-        for name in names:
-            for item in self.items[:_MEMBERS]:
-                if item.key.lower() == name:
-                    return item
-        return None
+        if self.named is None:
+            # The first of two members of the same name stays.
+            self.named = {item.key.lower(): item for item in reversed(self.items[:_MEMBERS])}
+        return next((self.named[name] for name in names if name in self.named), None)
 
     def walk(self) -> Iterator[tuple[Value, tuple[Value, ...]]]:
         """Yield each value below, and itself, with those around it, the outermost first."""
@@ -68,7 +68,7 @@ def read(content: bytes) -> list[Value] | None:
         sign = match[1]
         count += 1
         if count > MOST:
-            return None
+            return top
         if sign in {b"}", b"]"}:
             if not stack or stack[-1].kind != ("object" if sign == b"}" else "array"):
                 return None

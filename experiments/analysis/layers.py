@@ -73,15 +73,8 @@ def lift(decoded: Decoded, layer: Layer, outer: str) -> tuple[list[Passage], lis
         if not around:
             continue
         start, end = around.place(exposure.start, exposure.end)
-        exposures.append(
-            replace(
-                exposure,
-                start=start,
-                end=end,
-                encodings=(*around.encodings, *exposure.encodings),
-                protocol=f"{outer}/{exposure.protocol}",
-            )
-        )
+        codings = (*around.encodings, *exposure.encodings)
+        exposures.append(exposure.at(start, end, codings, f"{outer}/{exposure.protocol}"))
     return passages, exposures
 
 
@@ -94,7 +87,8 @@ def _pieces(outer: Stream, passage: Passage | None) -> Iterator[tuple[int, Chunk
     if not passage or not passage.content:
         return
     starts, indexes, total = [], [], 0
-    for index, chunk in enumerate(outer.chunks):
+    chunks = outer.chunks
+    for index, chunk in enumerate(chunks):
         if chunk.forward is passage.forward:
             starts.append(total)
             indexes.append(index)
@@ -112,7 +106,7 @@ def _pieces(outer: Stream, passage: Passage | None) -> Iterator[tuple[int, Chunk
             end = until
             if which + 1 < len(starts) and inside < span.length - 1:
                 end = min(position + starts[which + 1] - span.stream - inside, until)
-            chunk = outer.chunks[indexes[which]]
+            chunk = chunks[indexes[which]]
             data = passage.content[position:end]
             yield indexes[which], Chunk(chunk.frame, chunk.time, passage.forward, data)
             position = end

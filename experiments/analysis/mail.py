@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Of a longer mail only the beginning is read: what follows are attachments.
 LONGEST: Final = 2**20
+_LONGEST_FIELD: Final = 4096
 _FROM: Final = re.compile(
     rb"^(From|To|Cc|Subject|Date):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)",
     re.MULTILINE | re.IGNORECASE,
@@ -105,7 +106,7 @@ def _body_at(data: bytes) -> int:
 
 def _header(value: bytes) -> str:
     """Undo folding and encoded words (RFC 2047); what is broken stays as it is."""
-    text = re.sub(r"\r?\n[ \t]", " ", value.decode("utf-8", "replace"))
+    text = re.sub(r"\r?\n[ \t]", " ", value[:_LONGEST_FIELD].decode("utf-8", "replace"))
     try:
         parts = decode_header(text)
         return "".join(

@@ -45,14 +45,16 @@ def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | Non
     if not decoder:
         return None
     decoded = decoder.decode(stream)
-    inside = list(decoded.layers)
+    inside, facts = list(decoded.layers), dict(decoded.facts)
     if keys and isinstance(decoder, Opener):
         opened = decoder.open(stream, keys)
-        inside += [opened] if opened else []
+        if opened:
+            inside.append(opened)
+            facts["sealed"] = "no"
     name = decoded.protocol
     passages = list(decoded.passages)
-    exposures = [replace(exposure, protocol=name) for exposure in decoded.exposures]
-    facts, notes, protocols = dict(decoded.facts), list(decoded.notes), list(decoded.inside)
+    exposures = [exposure.within(name) for exposure in decoded.exposures]
+    notes, protocols = list(decoded.notes), list(decoded.inside)
     complete = decoded.complete
     for layer in inside if depth else ():
         read = _decode(layers.inner(stream, layer), keys, layer.hint, depth - 1)

@@ -152,7 +152,7 @@ def _headers(message: http1.Message, kinds: dict[str, str], *, forward: bool) ->
     side = "request" if forward else "response"
     for header in message.headers:
         kind = kinds.get(header.name.lower())
-        if kind:
+        if kind and header.value:
             text = f"{header.name}: {header.value}" if kind == "header" else header.value
             where = f"{side} header {header.name}"
             yield Exposure(kind, text, where, forward, header.start, header.end)
@@ -209,7 +209,7 @@ def _authorization(request: http1.Message) -> Iterator[Exposure]:
         reader = {"basic": _basic, "digest": _digest}.get(scheme.lower())
         if reader:
             yield from reader(header, value)
-        else:
+        elif value:
             where = f"request header {header.name}"
             about = {"scheme": scheme}
             yield Exposure("token", value, where, _SENT, header.start, header.end, (), about)
@@ -222,6 +222,8 @@ def _basic(header: http1.Header, value: str) -> Iterator[Exposure]:
         return
     user, _, password = plain.partition(":")
     for kind, text in (("user", user), ("password", password)):
+        if not text:
+            continue
         about = {"user": user} if kind == "password" else {}
         where, place = f"request header {header.name}", (header.start, header.end)
         yield Exposure(kind, text, where, _SENT, *place, ("base64",), about)

@@ -153,6 +153,8 @@ class _Reader:
         where: str = "",
         **about: str,
     ) -> None:
+        if not text:
+            return
         about = {name: value for name, value in about.items() if value}
         if said.tags.get("time"):
             about["sent"] = said.tags["time"]
@@ -197,7 +199,7 @@ class _Reader:
         if not side.mechanism or word == "*":
             side.mechanism = "" if word in {"*", "+"} else word
             return
-        if word == "+" and not side.response:
+        if not word or (word == "+" and not side.response):
             return
         if not side.response:
             side.began = said.params[0][1]

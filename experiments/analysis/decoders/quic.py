@@ -68,6 +68,7 @@ class Quic:
             found, facts = _chlo(data), {"version": f"Google QUIC {version}"}
         else:
             found, facts = _hello(stream)
+        facts["sealed"] = "yes"
         names = [exposure.text for exposure in found if exposure.kind == "server_name"]
         if names:
             facts["server name"] = names[0]

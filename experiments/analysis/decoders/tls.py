@@ -51,6 +51,7 @@ class Tls:
         for forward in _SIDES:
             reader.records(stream.side(forward=forward), forward=forward)
         sealed = reader.carried[True] + reader.carried[False]
+        reader.facts["sealed"] = "yes"
         if sealed:
             there, back = reader.carried[True], reader.carried[False]
             reader.facts["encrypted"] = f"{there} bytes there, {back} back"

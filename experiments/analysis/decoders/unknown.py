@@ -26,6 +26,8 @@ _MOSTLY: Final = 0.95
 # What comes this near to what noise of the same length has is noise to this measure, in bits per
 # byte: it is several times the spread from one noise to the next.
 _NEAR: Final = 0.15
+_NOISE: Final = "without a pattern: encrypted or compressed"
+_SHORT: Final = "too short to say"
 # How protocols without a decoder, and files, begin: what is told, and the pattern of first bytes.
 _BEGINNINGS: Final = (
     ("gzip", rb"\x1f\x8b\x08"),
@@ -35,7 +37,7 @@ _BEGINNINGS: Final = (
     ("JPEG picture", rb"\xff\xd8\xff"),
     ("PNG picture", rb"\x89PNG\r\n\x1a\n"),
     ("PDF", rb"%PDF-"),
-    ("SSH (its banner is readable, the rest encrypted)", rb"SSH-[12]\.\d+-"),
+    ("SSH (only its banner is not encrypted)", rb"SSH-[12]\.\d+-"),
     ("HTTP/2 without TLS (not decoded)", rb"PRI \* HTTP/2\.0\r\n"),
     ("RFB (VNC)", rb"RFB \d{3}\.\d{3}\n"),
     ("DHCP", rb"(?s)[\x01\x02]\x01\x06.{233}\x63\x82\x53\x63"),
@@ -73,10 +75,18 @@ class Unknown:
             "entropy": f"{entropy(data):.2f} bits per byte",
             "printable": f"{printable(data):.0%}",
         }
+        facts["sealed"] = _sealed(facts["guess"])
         for name, side in zip(("first bytes", "first bytes back"), sides, strict=True):
             if side:
                 facts[name] = side[:16].hex(" ")
         return Decoded("unknown", (), (), complete=False, facts=facts)
+
+
+def _sealed(words: str) -> str:
+    """Tell whether nobody can read it: by what is known of the protocol, or perhaps."""
+    if "encrypted)" in words:
+        return "yes"
+    return "perhaps" if words.endswith(_NOISE) or words == _SHORT else "no"
 
 
 def entropy(data: bytes) -> float:
@@ -117,11 +127,11 @@ def guess(sides: list[bytes], *, datagrams: bool = False) -> str:
     if printable(data) >= _MOSTLY or _is_text(data):
         return "plain text"
     if len(data) < ENOUGH:
-        return "too short to say"
+        return _SHORT
     if entropy(data) < noise(len(data)) - _NEAR:
         return "binary, neither compressed nor encrypted throughout"
     what = "datagrams" if datagrams else "bytes"
-    return f"{what} without a pattern: encrypted or compressed"
+    return f"{what} {_NOISE}"
 
 
 def _is_text(data: bytes) -> bool:

@@ -50,7 +50,7 @@ class WhatsApp:
         match = _OPENS.match(data)
         if not match:
             return Decoded("whatsapp", (), (), complete=False)
-        facts = {"version": f"{match[1][0]}.{match[2][0]}"}
+        facts = {"sealed": "yes", "version": f"{match[1][0]}.{match[2][0]}"}
         if match[1][0] >= _NOISE:
             notes = ("a Noise handshake; encrypted from there on",)
             return Decoded("whatsapp", (), (), facts=facts, notes=notes)

@@ -225,6 +225,9 @@ class _Reader:
         """Read the fields of an old sign-in (XEP-0078) or a registration (XEP-0077)."""
         name = query.child("username")
         user = name.text if name else ""
+        resource = query.child("resource")
+        if user and resource:
+            self._jids[forward] = f"{user}@{self.facts['domain']}/{resource.text}"
         for child in query.children:
             kind = _FIELDS.get(child.local)
             about = {"user": user} if kind != "user" else {}
