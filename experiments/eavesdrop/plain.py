@@ -17,6 +17,8 @@ _UNSAFE: Final = re.compile(
     "\ud800-\udfff\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def plain(text: str, most: int = 0, keep: str = "") -> str:
     r"""Return text with \n, \x1b, \u202e … for what is not printable.
@@ -45,7 +47,7 @@ def readable(data: bytes) -> str:
 
 def dumps(value: Any) -> str:  # noqa: ANN401 - JSON data
     """Return JSON on one line that every terminal and every UTF-8 encoder takes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = _encode(value)
     return _UNSAFE.sub(_unicode, text) if not text.isascii() or "\x7f" in text else text
 
 

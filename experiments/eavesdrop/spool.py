@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.eavesdrop.plain import dumps
@@ -47,6 +48,10 @@ class Spool:
     def read(self) -> Iterator[dict[str, Any]]:
         """Yield the rows."""
         return map(json.loads, self.lines())
+
+    def read_some(self, most: int) -> list[dict[str, Any]]:
+        """Return the first rows."""
+        return list(islice(self.read(), most))
 
     def close(self) -> None:
         """Give the memory or the file back."""

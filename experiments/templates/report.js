@@ -175,6 +175,7 @@
     lists[index] = lists[index] || open(data.lists[index]);
     return lists[index].then(function (made) {
       if (current !== index) { return; }
+      view.classList.toggle("long", made.names.some(function (name) { return name.length > 17; }));
       if (list !== made) { list = made; found = null; selected = -1; top = 0; detail.textContent = ""; }
     });
   }

@@ -147,6 +147,11 @@ def network(net: int, protocol: int, link: int) -> str:
     return _NETWORKS.get(net, f"0x{net:04x}")
 
 
+def shown_status() -> dict[int, str]:
+    """Return the bits of a status that the packet list tells, with their words."""
+    return {bit: word for bit, word in STATUS_WORDS.items() if not bit & _NOT_SHOWN}
+
+
 def row(packet: np.void, frame: bytes, flow: np.void | None) -> tuple[str, str, str, str]:
     """Return source, destination, protocol and info of a packet."""
     net, layer = int(packet["net"]), int(packet["layer"])
