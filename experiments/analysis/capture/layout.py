@@ -218,11 +218,9 @@ PENDING: Final = np.dtype(
         ("address", "<u8"),
         ("arrival", "<i8"),
         ("seq", "<u4"),
-        ("length", "<u4"),  # in sequence numbers
-        ("captured", "<u4"),  # in bytes that there are
+        ("captured", "<u4"),
         ("frame", "<u4"),
         ("next", "<i4"),
-        ("spare", "<u4"),
     ]
 )
 # An interface of a pcapng section: how its time stamps become ns.
