@@ -614,7 +614,7 @@ def decode(
                 version = np.int64(6)
                 source, target = at + 8, at + 24
                 protocol = np.int64(window[at + 6])
-                if total:
+                if total or protocol:  # 0 and options by hop: a jumbogram (RFC 2675)
                     wire = min(wire, at + 40 + total)
                     end = min(end, wire)
                 packet["protocol"] = protocol
