@@ -168,6 +168,7 @@ def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: 
         return
     if row["status"] & layout.QUOTED:
         return
+
     def last(name: str) -> str:
         return theirs[name].split(",")[-1]
 

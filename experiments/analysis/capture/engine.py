@@ -216,9 +216,7 @@ class Pass:
             if len(self._extents) < needed:
                 self._extents = np.zeros(2 * needed, EXTENT)
         elif outcome == s.NEED_PENDING:
-            self._pending = np.concatenate(
-                [self._pending, np.zeros(len(self._pending), PENDING)]
-            )
+            self._pending = np.concatenate([self._pending, np.zeros(len(self._pending), PENDING)])
         else:
             if len(self.flows) - self.count < 64:  # noqa: PLR2004 - more than one frame can add
                 grown = np.zeros(len(self.flows) * 2, FLOW)
@@ -232,14 +230,10 @@ class Pass:
         """Take the fragment that the pass came to; hand back the datagram that it completes."""
         state, window = self._state, self.window
         size = 4 if state[s.R_VERSION] == 4 else 16  # noqa: PLR2004 - IPv4
-        source, target = (
-            bytes(window[state[at] : state[at] + size]) for at in (s.R_FROM, s.R_TO)
-        )
+        source, target = (bytes(window[state[at] : state[at] + size]) for at in (s.R_FROM, s.R_TO))
         key = (source, target, int(state[s.R_NEXT]), int(state[s.R_ID]), int(state[s.R_VLAN]))
         piece = bytes(window[state[s.R_AT] : state[s.R_END]])
-        whole = self.fragments.add(
-            key, int(state[s.R_OFFSET]), piece, more=bool(state[s.R_MORE])
-        )
+        whole = self.fragments.add(key, int(state[s.R_OFFSET]), piece, more=bool(state[s.R_MORE]))
         state[s.RESUME] = s.SKIP
         if whole is None:
             return
@@ -314,8 +308,10 @@ class Pass:
         for reader in self.readers:
             low = reader.base() - (reader.source.number << SOURCE_SHIFT)
             at = offsets - low
-            inside = (sources == reader.source.number) & (at >= reader.low) & (
-                at < reader.low + reader.filled
+            inside = (
+                (sources == reader.source.number)
+                & (at >= reader.low)
+                & (at < reader.low + reader.filled)
             )
             found[inside] = at[inside]
         start = int(self._state[s.SIDE_FROM])

@@ -78,9 +78,7 @@ class Source:
             ) from error
 
     def _open(self, path: Path | str, note: Callable[[int], None]) -> None:
-        stream: BinaryIO = (
-            sys.stdin.buffer if path == STANDARD_INPUT else Path(path).open("rb")
-        )
+        stream: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else Path(path).open("rb")
         kind = os.fstat(stream.fileno()).st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, "it is a folder")
@@ -114,7 +112,9 @@ class Source:
                 self.file_object.write(piece)
                 note(stream.taken)
         except _Broken as error:
-            self.trouble = f"{self.name}: the {packed} data is damaged at byte {stream.taken}: {error}"
+            self.trouble = (
+                f"{self.name}: the {packed} data is damaged at byte {stream.taken}: {error}"
+            )
         except KeyboardInterrupt:
             self.trouble = f"{self.name}: interrupted after {stream.taken} bytes"
         self.file_object.flush()

@@ -151,9 +151,7 @@ class Followed:
 
     @cached_property
     def _bytes(self) -> dict[bool, bytes]:
-        return {
-            forward: self.read(0, SIDE_LIMIT, forward=forward) for forward in (True, False)
-        }
+        return {forward: self.read(0, SIDE_LIMIT, forward=forward) for forward in (True, False)}
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:

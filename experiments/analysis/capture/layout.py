@@ -112,7 +112,10 @@ PACKET: Final = np.dtype(
         ("link", "<u2"),  # link type of the interface
         ("interface", "<u2"),  # counted over all files
         ("protocol", "u1"),  # the innermost IP protocol number; 255 when there is none
-        ("direction", "u1"),  # 0: sent by the end that sent the flow's first packet; 1: by the other
+        (
+            "direction",
+            "u1",
+        ),  # 0: sent by the end that sent the flow's first packet; 1: by the other
         ("layer", "<u2"),  # where the innermost network header begins in the frame
         ("spare", "<u2"),
     ]

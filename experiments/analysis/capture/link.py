@@ -183,9 +183,7 @@ def _wireless(window: NDArray[np.uint8], at: int, end: int) -> tuple[int, int]:
 
 
 @kernel
-def _shim(
-    window: NDArray[np.uint8], what: int, at: int, end: int
-) -> tuple[int, int]:
+def _shim(window: NDArray[np.uint8], what: int, at: int, end: int) -> tuple[int, int]:
     """Return what follows a header between link and network, and where; _STOP where none does."""
     left = end - at
     if what in (0x8100, 0x88A8, 0x9100) and left >= 4:  # 802.1Q

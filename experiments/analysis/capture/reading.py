@@ -235,7 +235,9 @@ class Reading:
                     counts[word] = counts.get(word, 0) + number
             for link in np.unique(rows["link"][(status & UNKNOWN_LINK) != 0]):
                 word = f"unknown link type {link}"
-                number = int(np.count_nonzero((rows["link"] == link) & (status & UNKNOWN_LINK != 0)))
+                number = int(
+                    np.count_nonzero((rows["link"] == link) & (status & UNKNOWN_LINK != 0))
+                )
                 counts[word] = counts.get(word, 0) + number
             self._pass.packets.forget()
         return counts

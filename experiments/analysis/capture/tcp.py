@@ -442,7 +442,9 @@ def deliver(
         return
     if seq == expected:
         side["expected"] = (seq + length) & _WORD
-        _extent(address + skip, captured - skip, frame, DATA, flow, direction, flows, extents, state)
+        _extent(
+            address + skip, captured - skip, frame, DATA, flow, direction, flows, extents, state
+        )
         if side["pending"] >= 0:
             _settle(0, 0, flow, direction, flows, pending, extents, state)
         return

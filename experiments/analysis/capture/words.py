@@ -209,7 +209,9 @@ def _icmp(number: int, frame: bytes, net: int, layer: int) -> tuple[str, str]:
     kind, code = frame[start], frame[start + 1]
     info = words.get(kind, f"type {kind}, code {code}")
     if info.startswith("echo"):
-        identity, sequence = (int.from_bytes(frame[start + n : start + n + 2], "big") for n in (4, 6))
+        identity, sequence = (
+            int.from_bytes(frame[start + n : start + n + 2], "big") for n in (4, 6)
+        )
         info += f", id {identity:#06x}, seq {sequence}"
     return name, info
 
