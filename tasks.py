@@ -260,6 +260,41 @@ def image_rm(_: Context, name: str, old: bool = False) -> None:
         print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
 
 
+@task(
+    iterable=["capture", "pattern"],
+    help={
+        "capture": "pcap or pcapng, .gz and .zst too, - for standard input; several are merged",
+        "html": "write the page with packet list and streams to this file",
+        "proof": "write a pcapng of only the frames that prove something to this file",
+        "secrets": "look for what this file lists: one a line, or YAML/JSON list of {id, text}",
+        "pattern": "look for NAME=REGEX; may be given several times",
+        "keys": "a TLS key log to decrypt with",
+        "packet": "show this packet only",
+        "stream": "follow this stream only, e.g. tcp:4711",
+        **JSON,
+    },
+)
+@guarded
+def analyze(
+    _: Context,
+    capture: list[str],
+    html: str = "",
+    proof: str = "",
+    secrets: str = "",
+    pattern: list[str] | None = None,
+    keys: str = "",
+    packet: int = 0,
+    stream: str = "",
+    json: bool = False,
+) -> None:
+    """Show what an eavesdropper reads in captures: ./inv analyze a.pcap b.pcapng.gz."""
+    from commands import analysis
+
+    given = (html, proof, secrets, tuple(pattern or ()), keys, packet, stream)
+    if code := analysis.analyze(analysis.Options(tuple(capture), json, *given)):
+        sys.exit(code)
+
+
 @task(help={"only": "a room (lab, provisioning …), a test file, or a marker"})
 @guarded
 def test(_: Context, only: str = "") -> None:

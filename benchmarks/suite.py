@@ -61,7 +61,7 @@ def bare(hosts: int) -> Plan:
     return make_plan(star(hosts, name=f"bench{hosts}", image="debian-base", disk=64))
 
 
-def images(wanted: set[str]) -> Mapping[str, Image]:
+def images(_form: str, wanted: set[str]) -> Mapping[str, Image]:
     """Return base images, building what is missing."""
     refs = {name: ensure_image(name) for name in wanted}
     return {n: Image(ref.name, ref.key, ref.rootfs, ref.lock) for n, ref in refs.items()}
@@ -91,7 +91,7 @@ def _turns(runs: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> lis
 
 def hosts(runs: int) -> list[Row]:
     """Hosts wired and up, and their sshd answering, beside Mininet's hosts; and their memory."""
-    images({"debian-base"})
+    images("rootfs", {"debian-base"})
     rows: list[Row] = []
     for size in SIZES:
         pairs = _turns(runs, lambda n=size: _our_hosts(n), lambda n=size: _mininet(n))  # type: ignore[misc] # bound now
@@ -190,7 +190,7 @@ def _pss_kib(pid: int) -> int:
 
 def command(runs: int) -> list[Row]:
     """Time a command over an open SSH session, beside starting the same program here."""
-    images({"debian-base"})
+    images("rootfs", {"debian-base"})
     with _state() as root:
         lab, _ = lifecycle.up(bare(1), images, root=root)
         with Sessions(lab) as sessions:
@@ -221,7 +221,7 @@ def command(runs: int) -> list[Row]:
 
 def start(runs: int) -> list[Row]:
     """Time three bare hosts from process start to SSH, beside doing nothing at all."""
-    images({"debian-base"})
+    images("rootfs", {"debian-base"})
     inv = str(PROJECT / "inv")
     with _state() as root:
         spec = root / "three.yaml"
@@ -310,9 +310,9 @@ def _parts(root: Path) -> float:
     from commands.labs import plan_of, spec_path  # noqa: PLC0415 - the spec is read before the clock
 
     plan = plan_of(spec_path("paper"))
-    have = images({host.image for host in plan.hosts})
+    have = images("rootfs", {host.image for host in plan.hosts})
     since = time.monotonic()
-    lab, _ = lifecycle.up(plan, lambda _: have, root=root)
+    lab, _ = lifecycle.up(plan, lambda _form, _wanted: have, root=root)
     made = time.monotonic() - since
     with Sessions(lab, ["guest"]) as sessions:
         guest = sessions["guest"]

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab import lifecycle
+from lab import lifecycle, providers
 from lab.errors import Fault, LabError
+from lab.making import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,8 +57,16 @@ def spec_path(spec: str) -> Path:
 BROWSER = "-browser"  # what the image with a browser adds to the name of the one without
 
 
-def plan_of(path: Path, name: str | None = None, *, browser: bool = False) -> Plan:
+def plan_of(
+    path: Path,
+    name: str | None = None,
+    *,
+    provider: str = providers.DEFAULT,
+    browser: bool = False,
+) -> Plan:
     """Read, check and plan a spec; with `browser`, on images that have one where there are such.
+
+    provider -- what makes the hosts of which the spec does not say it.
 
     Raises LabError with all faults of the spec.
     """
@@ -67,8 +76,8 @@ def plan_of(path: Path, name: str | None = None, *, browser: bool = False) -> Pl
     from provisioning import roles  # noqa: PLC0415 - as above
     from provisioning.provision import faults as role_faults  # noqa: PLC0415 - as above
 
-    spec = load_spec(path, roles=roles.names(), images=recipe_names())
-    plan = make_plan(spec, name=name)
+    spec = load_spec(path, roles=roles.names(), images=recipe_names(), providers=providers.names())
+    plan = make_plan(spec, name=name, provider=provider, folder=path.parent.absolute())
     if browser:
         known = recipe_names()
         plan = replace(
@@ -86,6 +95,13 @@ def plan_of(path: Path, name: str | None = None, *, browser: bool = False) -> Pl
             fault=Fault.SPEC,
             todo="correct the parameters of these roles",
         )
+    if faults := lifecycle.faults(plan):
+        raise LabError(
+            f"checking what makes the hosts of {path}",
+            "\n".join(faults),
+            fault=Fault.SPEC,
+            todo="correct these hosts, or choose another provider for them",
+        )
     return plan
 
 
@@ -95,7 +111,9 @@ def spec_faults(spec: str) -> list[str]:
     from lab.spec import check_spec  # noqa: PLC0415 - as above
     from provisioning import roles  # noqa: PLC0415 - as above
 
-    faults = check_spec(spec_path(spec), roles=roles.names(), images=recipe_names())
+    faults = check_spec(
+        spec_path(spec), roles=roles.names(), images=recipe_names(), providers=providers.names()
+    )
     return [str(fault) for fault in faults]
 
 
@@ -103,8 +121,9 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     path: Path,
     *,
     name: str | None = None,
-    provider: str = "netns",
+    provider: str = providers.DEFAULT,
     browser: bool = False,
+    configure_machine: bool = False,
     note: Callable[..., None] = lambda *_: None,
     held: contextlib.ExitStack | None = None,
 ) -> Raised:
@@ -121,18 +140,18 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     )
     note("reading the spec")
     lifecycle.prepare(name or path.stem, provider)
-    plan = plan_of(path, name, browser=browser)
+    plan = plan_of(path, name, provider=provider, browser=browser)
     warm.start()  # paramiko loads while the keeper makes hosts
 
-    def images(wanted: set[str]) -> Mapping[str, Image]:
-        return {image: _ensure(image, note) for image in sorted(wanted)}
+    def images(form: str, wanted: set[str]) -> Mapping[str, Image]:
+        return {image: _ensure(form, image, note) for image in sorted(wanted)}
 
     text = path.read_text(encoding="utf-8")
     if lifecycle.status(plan.lab).state is lifecycle.State.ABSENT:
         prepare_roles(plan)
     lab, new = lifecycle.up(
-        plan, images, provider=provider, spec=(str(path), text), note=note
-    )  # fmt: skip
+        plan, images, spec=(str(path), text), configure_machine=configure_machine, note=note
+    )
     try:
         warm.join()
         with contextlib.ExitStack() as alone:
@@ -142,7 +161,7 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
             return Raised(lab, new, provision(lab))
     except KeyboardInterrupt:
         if new:
-            with lifecycle.uninterrupted():
+            with uninterrupted():
                 lifecycle.down(lab.name)
         raise
 
@@ -158,10 +177,17 @@ def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:
     return changes
 
 
-def _ensure(name: str, note: Callable[..., None]) -> Image:
+def _ensure(form: str, name: str, note: Callable[..., None]) -> Image:
     from lab import images  # noqa: PLC0415 - not for lab-run, lab-shell …
     from lab.providers.base import Image  # noqa: PLC0415 - as above
 
+    if form != "rootfs":
+        raise LabError(
+            f"finding the image {name!r}",
+            f"its recipe makes no {form!r}",
+            fault=Fault.SPEC,
+            todo="name an image of your own under `images:` in the spec",
+        )
     ref = images.ensure_image(name, lambda phase, share: note(f"image {name}: {phase}", share))
     return Image(ref.name, ref.key, ref.rootfs, ref.lock)
 
@@ -189,7 +215,7 @@ def session(lab: lifecycle.Lab, host: str) -> Iterator[Session]:
     """Log in to one host of a lab."""
     from provisioning.transport import Session  # noqa: PLC0415 - loads paramiko
 
-    with Session.open(lab.host(host), lab.dial(host), lab.private_key) as opened:
+    with Session.open(lab.host(host), lab.dial(host)) as opened:
         yield opened
 
 

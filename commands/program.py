@@ -96,7 +96,30 @@ class Program(Invoke):
         if "--help" in self.core.unparsed:
             self.args["help"].value = self.core.unparsed[0]
             self.core.unparsed = []
+        self.core.unparsed = self.with_flags(self.core.unparsed)
         super().parse_tasks()
+
+    def with_flags(self, words: list[str]) -> list[str]:
+        """Return words with each file of `analyze a.pcap b.pcap` as --capture FILE.
+
+        Invoke has no argument that takes several words. Here the first argument of a task that
+        may be given many times takes every word that is no option's; so such a task is the last.
+        """
+        contexts = {context.name: context for context in self.collection.to_contexts()}
+        task = contexts.get(words[0]) if words else None
+        many = [arg for arg in task.args.values() if arg.kind is list] if task else []
+        if not task or not many:
+            return words
+        done, rest = words[:1], iter(words[1:])
+        for word in rest:
+            if word != "-" and word.startswith("-"):
+                done.append(word)
+                flag = task.flags.get(word)
+                if flag is not None and flag.takes_value:
+                    done += [value for value in [next(rest, None)] if value is not None]
+            else:
+                done += [f"--{many[0].name}", word]
+        return done
 
     @_told
     def parse_cleanup(self) -> None:

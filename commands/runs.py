@@ -13,6 +13,7 @@ from experiments import definition, evidence
 from experiments.evidence import RunFolder
 from lab import lifecycle
 from lab.errors import Fault, LabError
+from lab.making import uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +76,7 @@ def run_experiment(
         finally:
             if ours and not options.keep and lifecycle.made_here(plan.lab):
                 note("taking the lab down")
-                with lifecycle.uninterrupted():
+                with uninterrupted():
                     lifecycle.down(plan.lab)
     note("reading the captures and judging")
     return judge(folder.path)

@@ -91,7 +91,8 @@ def status_table(labs: list[LabStatus]) -> Table | Text:
         rows = list(lab.hosts.items()) or [("–", None)]
         for number, (host, reason) in enumerate(rows):
             alive = "[green]yes[/]" if reason is None else f"[red]no:[/] {escape(reason)}"
-            head = (escape(lab.name), lab.state.value, lab.provider) if number == 0 else ("",) * 3
+            of_all = (escape(lab.name), lab.state.value, ", ".join(lab.providers))
+            head = of_all if number == 0 else ("",) * 3
             tail = (since, escape(lab.spec or "–")) if number == 0 else ("", "")
             table.add_row(*head, escape(host), alive if lab.hosts else "–", *tail)
     return table

@@ -126,7 +126,7 @@ def _software(record: dict[str, Any]) -> dict[str, str]:
     software = {
         "imlab": VERSION,
         "python": platform.python_version(),
-        "provider": str(record.get("provider")),
+        "provider": ", ".join(record["providers"]),
     }
     software |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     return software | {f"image {name}": key for name, key in record.get("images", {}).items()}

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
     """A lab host that somebody can log in to.
 
-    name     -- its name in the plan.
-    user     -- who logs in.
-    host_key -- its pinned public key, one OpenSSH line: "ssh-ed25519 AAAA…".
+    name        -- its name in the plan.
+    user        -- who logs in.
+    host_key    -- its pinned public key, one OpenSSH line: "ssh-ed25519 AAAA…".
+    private_key -- the key to log in with, in OpenSSH's format; repr hides it.
+    patience    -- seconds that a login may take: a machine that is interpreted takes eight.
     """
 
     name: str
     user: str
     host_key: str
+    private_key: str = field(repr=False)
+    patience: float = 10.0
 
 
 Dial = Callable[[int], socket.socket]

@@ -68,8 +68,8 @@ class Ledger(NamedTuple):
 
         The lock lasts as long as some process has the returned descriptor. What a crash left of
         an *uncommitted* lab of that name is swept first.
-        Raises FileExistsError when the lab is there already (alive or not); OSError, and then
-        nothing is left.
+        Raises FileExistsError when the lab is there already (alive or not), or when what a crash
+        left owns something that has to be destroyed; OSError, and then nothing is left.
         """
         labs = root / "labs"
         labs.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,6 +81,8 @@ class Ledger(NamedTuple):
                 there = cls.look(ledger.folder)
                 if there is None or there.alive() or there.read()["state"] != "creating":
                     raise FileExistsError(name)
+                if there.others():
+                    raise FileExistsError(name)
                 _set_aside(there.folder)
             lock = -1
             try:
@@ -88,7 +90,8 @@ class Ledger(NamedTuple):
                 lock = os.open(draft / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 pid = os.getpid()
-                os.write(lock, f"{ledger.lab_id} {pid} {start_time(pid)}\n".encode())
+                words = [ledger.lab_id, pid, start_time(pid), *record.get("providers", ())]
+                os.write(lock, f"{' '.join(map(str, words))}\n".encode())
                 os.close(os.open(draft / WORK, os.O_RDWR | os.O_CREAT, 0o600))
                 stamp = {"format": FORMAT, "name": name, "state": "creating"}
                 _write(draft, {**record, **stamp, "created": time.time()})
@@ -150,10 +153,46 @@ class Ledger(NamedTuple):
     def keeper(self) -> tuple[int, int] | None:
         """Return which process made this lab and keeps it: its pid and start_time(pid)."""
         with contextlib.suppress(OSError, ValueError):
-            lab_id, pid, started = _lock_words(self.folder)
+            lab_id, pid, started, *_ = _lock_words(self.folder)
             if lab_id == self.lab_id:
                 return int(pid), int(started)
         return None
+
+    def providers(self) -> list[str]:
+        """Return whose hosts the lab has, whatever became of its record; [] if nobody wrote it."""
+        with contextlib.suppress(OSError):
+            return _lock_words(self.folder)[3:]
+        return []
+
+    def others(self) -> bool:
+        """Tell whether a provider has a part in the lab besides the first, which keeps it."""
+        return len(self.providers()) > 1 or bool(self.owned())
+
+    def own(self, provider: str, kind: str, name: str, **facts: object) -> None:
+        """Note what is about to be made, so that it is found whatever happens. Raises LabError."""
+        row = {"provider": provider, "kind": kind, "name": name, **facts}
+        with self._changing():
+            record = self.read()
+            _write(self.folder, {**record, "owns": [*record.get("owns", []), row]})
+
+    def disown(self, provider: str, kind: str, name: str) -> None:
+        """Take back `own`: it is gone. Raises LabError."""
+        with self._changing():
+            record = self.read()
+            rest = [
+                row
+                for row in record.get("owns", [])
+                if (row["provider"], row["kind"], row["name"]) != (provider, kind, name)
+            ]
+            _write(self.folder, {**record, "owns": rest})
+
+    def owned(self, provider: str = "", kind: str = "") -> list[dict[str, Any]]:
+        """Return what is noted as made or about to be, of one provider and kind or of all."""
+        return [
+            row
+            for row in self.read().get("owns", [])
+            if provider in {"", row["provider"]} and kind in {"", row["kind"]}
+        ]
 
     def update(self, **changes: object) -> None:
         """Change fields of the record, in one atomic step. Raises LabError if the lab has gone."""

@@ -15,30 +15,37 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from lab import providers
-from lab.bootstrap import KeyPair, LabKeys, host_files, make_keys
 from lab.errors import Fault, LabError
-from lab.hosts import Dial, Host
 from lab.ledger import FORMAT, Ledger, state_root
+from lab.making import (
+    BEING_MADE,
+    THIS_PROCESS,
+    hosts_of,
+    make,
+    providers_of,
+    uninterrupted,
+    unmake,
+)
 from lab.plan import Plan
-from lab.providers.base import Image, Order
+from lab.providers.base import Order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-SSH_DEADLINE = 20.0  # seconds; a namespace host answers in 0.02, a busy machine may need more
-PROBE_INTERVAL = 0.002
-_THIS_PROCESS = secrets.token_hex(8)
+    from lab.hosts import Dial, Host
+    from lab.making import Images
+
+PROBE_INTERVAL, SLOWEST_PROBE = 0.002, 0.25  # seconds; each time half as long again
+BANNER_PATIENCE = 5.0  # seconds for one connection: a NAT port answers before its guest does
 
 
 class State(Enum):
@@ -64,7 +71,7 @@ UP = {
     State.FOREIGN: "refuse",
 }
 WHY_NOT = {
-    State.CREATING: ("another lab-up is making it", "wait for that one, or end it"),
+    State.CREATING: BEING_MADE,
     State.DEGRADED: ("some of its hosts have died", "run `./inv lab-down`, then lab-up again"),
     State.FOREIGN: (
         "its record is of a later version of imlab",
@@ -75,11 +82,14 @@ WHY_NOT = {
 
 @dataclass(frozen=True, slots=True)
 class LabStatus:
-    """One lab as it is: hosts maps each name to None (alive) or why it is not."""
+    """One lab as it is.
+
+    providers -- whose hosts it has; hosts -- each name with None (alive) or why it is not.
+    """
 
     name: str
     state: State
-    provider: str
+    providers: tuple[str, ...]
     hosts: dict[str, str | None]
     created: float | None
     spec: str | None
@@ -92,7 +102,6 @@ class Lab:
     ledger: Ledger
     plan: Plan
     hosts: dict[str, Host]
-    private_key: str = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -101,10 +110,11 @@ class Lab:
 
     def dial(self, host: str) -> Dial:
         """Return how to open TCP connections to a host's own loopback."""
-        provider = self.ledger.read().get("provider")
-        if provider is None:
+        if host not in self.hosts:
+            self.host(host)
+        if not self.ledger.current():
             raise self.ledger.gone()
-        return providers.get(provider).dial(self.ledger, host)
+        return providers.get(self.plan.host(host).provider).dial(self.ledger, host)
 
     def host(self, name: str) -> Host:
         """Return a host. Raises LabError that lists what there is."""
@@ -127,7 +137,7 @@ def _find(name: str, root: Path) -> tuple[Ledger | None, LabStatus]:
     try:
         ledger = Ledger.find(root, name)
     except KeyError:
-        return None, LabStatus(name, State.ABSENT, "", {}, None, None)
+        return None, LabStatus(name, State.ABSENT, (), {}, None, None)
     return ledger, _status(ledger)
 
 
@@ -138,20 +148,21 @@ def all_status(root: Path | None = None) -> list[LabStatus]:
 
 def _status(ledger: Ledger) -> LabStatus:
     record = ledger.read()
-    provider = record.get("provider", providers.DEFAULT)
-    recorded, hosts = record["state"], {}
+    names = providers_of(ledger, record)
+    recorded, hosts = record["state"], dict[str, "str | None"]()
     if _is_foreign(record):
         state = State.FOREIGN
     elif recorded == "creating":
         state = State.CREATING if ledger.alive() else State.LOST
     else:
-        hosts = providers.get(provider).observe(ledger)
+        seen = {k: why for name in names for k, why in providers.get(name).observe(ledger).items()}
+        hosts = {host["name"]: seen.get(host["name"]) for host in record["plan"]["hosts"]}
         dead = sum(reason is not None for reason in hosts.values())
         state = State(recorded) if not dead else State.DEGRADED
         if dead == len(hosts):
             state = State.LOST
     return LabStatus(
-        ledger.name, state, provider, hosts, record.get("created"), record.get("spec_path")
+        ledger.name, state, tuple(names), hosts, record.get("created"), record.get("spec_path")
     )
 
 
@@ -165,19 +176,29 @@ def prepare(name: str, provider: str = providers.DEFAULT) -> None:
         providers.get(provider).prepare()
 
 
+def faults(plan: Plan) -> list[str]:
+    """Return what of a plan its providers cannot make, a sentence each."""
+    return [
+        fault
+        for name in dict.fromkeys(host.provider for host in plan.hosts)
+        for fault in providers.get(name).faults(plan, hosts_of(plan, name))
+    ]
+
+
 def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     plan: Plan,
-    images: Callable[[set[str]], Mapping[str, Image]],
+    images: Images,
     *,
-    provider: str = providers.DEFAULT,
     spec: tuple[str, str] = ("", ""),
     root: Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
+    configure_machine: bool = False,
+    note: Callable[..., None] = lambda *_: None,
 ) -> tuple[Lab, bool]:
     """Put a lab up so that every host's sshd answers; return it and whether it is new.
 
-    images -- gives the base images by name, building what is missing.
+    images -- gives the base images by form and name, building what is missing.
     spec   -- (path, text) of where the plan came from; kept in the ledger.
+    configure_machine -- the network of this machine itself may be changed where the plan wants it.
     note   -- is told, in a few words, what goes on.
 
     Safe to repeat. Raises LabError, and then nothing is left of a lab that was being made.
@@ -196,11 +217,9 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
         _refuse_other_plan(lab, plan)
         return lab, False
     if verb == "recreate" and ledger:
-        _take_down(ledger)  # that one: meanwhile somebody else may have made the next
-    have = images({host.image for host in plan.hosts})
-    note("making hosts and wires")
-    maker = providers.get(provider)
-    made = _create(maker, plan, have, spec, root)
+        unmake(ledger)  # that one: meanwhile somebody else may have made the next
+    blank = Order(root, plan, (), {}, {}, {}, configure_machine=configure_machine, note=note)
+    made = make(plan, images, blank, spec)
     try:
         try:
             lab = _attached(made)
@@ -210,36 +229,9 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
         with uninterrupted():
-            maker.destroy(made, 10.0)
+            unmake(made)
         raise
     return lab, True
-
-
-def _create(
-    maker: providers.base.Provider,
-    plan: Plan,
-    images: Mapping[str, Image],
-    spec: tuple[str, str],
-    root: Path,
-) -> Ledger:
-    keys = make_keys(plan)
-    record = {
-        "provider": maker.name,
-        "plan": plan.to_json(secrets=True),
-        "spec_path": spec[0],
-        "spec_text": spec[1],
-        "images": {name: image.key for name, image in images.items()},
-        "maker": _THIS_PROCESS,
-        "keys": _keys_to_json(keys),
-    }
-    files = {host.name: host_files(plan, host.name, keys) for host in plan.hosts}
-    try:
-        return maker.create(Order(root, plan, record, files, images))
-    except FileExistsError:
-        saw, todo = WHY_NOT[State.CREATING]
-        raise LabError(
-            f"putting up the lab {plan.lab!r}", saw, fault=Fault.USER, todo=todo
-        ) from None
 
 
 def attach(name: str, root: Path | None = None) -> Lab:
@@ -261,10 +253,8 @@ def _attached(ledger: Ledger) -> Lab:
     record = ledger.read()
     _refuse_foreign(ledger, record, "using")
     plan = Plan.from_json(record["plan"])
-    hosts = {
-        host: Host(host, "root", key["public"]) for host, key in record["keys"]["hosts"].items()
-    }
-    return Lab(ledger, plan, hosts, record["keys"]["client"]["private"])
+    hosts = {h.name: providers.get(h.provider).host(record, h) for h in plan.hosts}
+    return Lab(ledger, plan, hosts)
 
 
 def down(name: str, root: Path | None = None) -> bool:
@@ -273,27 +263,9 @@ def down(name: str, root: Path | None = None) -> bool:
         ledger = Ledger.find(root or state_root(), name)
     except KeyError:
         return False
-    _take_down(ledger)
+    _refuse_foreign(ledger, ledger.read(), "taking down")
+    unmake(ledger)
     return True
-
-
-@contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let a second Ctrl-C wait until what the first one began is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _take_down(ledger: Ledger) -> None:
-    record = ledger.read()
-    _refuse_foreign(ledger, record, "taking down")
-    providers.get(record.get("provider", providers.DEFAULT)).destroy(ledger, 10.0)
 
 
 def _refuse_foreign(ledger: Ledger, record: dict[str, Any], doing: str) -> None:
@@ -305,7 +277,7 @@ def _refuse_foreign(ledger: Ledger, record: dict[str, Any], doing: str) -> None:
 def made_here(name: str, root: Path | None = None) -> bool:
     """Tell whether the lab of that name was made by this very process."""
     try:
-        return Ledger.find(root or state_root(), name).read().get("maker") == _THIS_PROCESS
+        return Ledger.find(root or state_root(), name).read().get("maker") == THIS_PROCESS
     except KeyError:
         return False
 
@@ -340,12 +312,21 @@ def working(
         os.close(claim)
 
 
-def wait_for_ssh(lab: Lab, deadline: float = SSH_DEADLINE) -> None:
-    """Probe until every host's sshd has sent its banner (RFC 4253, 4.2). Raises LabError."""
-    end, given_up = time.monotonic() + deadline, threading.Event()
+def wait_for_ssh(lab: Lab, deadline: float | None = None) -> None:
+    """Probe until every host's sshd has sent its banner (RFC 4253, 4.2). Raises LabError.
+
+    deadline -- seconds; by default what each host's provider expects.
+    """
+    given_up = threading.Event()
+    began = time.monotonic()
+
+    def wait(name: str) -> None:
+        usual = providers.get(lab.plan.host(name).provider).ssh_deadline
+        _wait_for_banner(lab, name, began + (deadline or usual), given_up)
+
     pool = ThreadPoolExecutor(max_workers=8)
     try:
-        for _ in pool.map(lambda name: _wait_for_banner(lab, name, end, given_up), lab.hosts):
+        for _ in pool.map(wait, lab.hosts):
             pass
     finally:  # after Ctrl-C nobody waits for hosts that do not answer
         given_up.set()
@@ -353,17 +334,18 @@ def wait_for_ssh(lab: Lab, deadline: float = SSH_DEADLINE) -> None:
 
 
 def _wait_for_banner(lab: Lab, name: str, end: float, given_up: threading.Event) -> None:
-    dial, reason = lab.dial(name), "never tried"
+    dial, reason, interval = lab.dial(name), "never tried", PROBE_INTERVAL
     while time.monotonic() < end and not given_up.is_set():
         try:
             with contextlib.closing(dial(22)) as connection:
-                connection.settimeout(max(0.01, end - time.monotonic()))
+                connection.settimeout(max(0.01, min(end - time.monotonic(), BANNER_PATIENCE)))
                 if connection.recv(4) == b"SSH-":
                     return
                 reason = "something that is not SSH answers on port 22"
         except OSError as error:
             reason = str(error)
-        time.sleep(PROBE_INTERVAL)
+        given_up.wait(interval)
+        interval = min(interval * 1.5, SLOWEST_PROBE)
     raise LabError(
         f"waiting for SSH on host {name!r} of the lab {lab.name!r}",
         reason,
@@ -394,10 +376,3 @@ def _difference(there: Plan, wanted: Plan) -> str:
     if without_images(there) == without_images(wanted):
         return f"on images {images(there)}; wanted are {images(wanted)}"
     return "made from another spec or an earlier version of this one"
-
-
-def _keys_to_json(keys: LabKeys) -> dict[str, Any]:
-    def pair(key: KeyPair) -> dict[str, str]:
-        return {"private": key.private, "public": key.public}
-
-    return {"client": pair(keys.client), "hosts": {n: pair(k) for n, k in keys.hosts.items()}}

@@ -10,6 +10,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DEFAULT_PROVIDER = "netns"
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedAdapter:
@@ -20,6 +22,10 @@ class PlannedAdapter:
     address -- "192.168.1.10/24" or None for an adapter without a cable.
     network -- the switch it is plugged into, or None.
     bridged -- the adapter of the parent host whose wire it shares, or None.
+    attach  -- how a virtual machine's adapter is attached, by one key (docs/spec.md), or None:
+               {"bridged": name or rule}, {"internal": name},
+               {"nat": {"forwards": {name: {"host": port, "guest": port}}}} or
+               {"generic": {"driver": name, "properties": {name: value}}}.
     """
 
     name: str
@@ -29,6 +35,22 @@ class PlannedAdapter:
     address: str | None = None
     network: str | None = None
     bridged: str | None = None
+    attach: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedReach:
+    """How to log in to a computer that is there already: sshd, account, files with the keys.
+
+    key      -- file with the private key.
+    host_key -- its public host key, one OpenSSH line: "ssh-ed25519 AAAA…".
+    """
+
+    address: str
+    port: int
+    user: str
+    key: str
+    host_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +65,10 @@ class PlannedRole:
 class PlannedHost:
     """One host. `on` names the host that it lives on as a virtual machine, or is None.
 
-    sysctls -- kernel settings of its network, "net.…" -> value (sysctl(8)).
+    sysctls  -- kernel settings of its network, "net.…" -> value (sysctl(8)).
+    provider -- what makes it (lab/providers).
+    firmware -- "bios" or "efi".
+    reach    -- how to log in, for one that is there already.
     """
 
     name: str
@@ -58,6 +83,9 @@ class PlannedHost:
     roles: tuple[PlannedRole, ...]
     description: str = ""
     sysctls: dict[str, str] = field(default_factory=dict)
+    provider: str = DEFAULT_PROVIDER
+    firmware: str = "bios"
+    reach: PlannedReach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +102,19 @@ class PlannedAccount:
 
     name: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """A disk image of the user's own: an absolute path, and how a medium installs itself.
+
+    unattended -- None, or user, full_name, locale, time_zone and the two secrets, which repr
+                  hides: password and product_key (None without).
+    """
+
+    name: str
+    file: str
+    unattended: dict[str, str | None] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +138,7 @@ class Plan:
     hosts: tuple[PlannedHost, ...]
     accounts: tuple[PlannedAccount, ...]
     captures: tuple[PlannedCapture, ...]
+    images: tuple[PlannedImage, ...] = ()
 
     def host(self, name: str) -> PlannedHost:
         """Return the host of that name."""
@@ -116,8 +158,11 @@ class Plan:
         """Return the plan as JSON data; passwords are "***" unless `secrets`."""
         data = asdict(self)
         if not secrets:
-            for account in data["accounts"]:
-                account["password"] = "***"  # noqa: S105 - that is what hides one
+            unattended = [image["unattended"] for image in data["images"] if image["unattended"]]
+            for holder in [*data["accounts"], *unattended]:
+                for secret in ("password", "product_key"):
+                    if holder.get(secret) is not None:
+                        holder[secret] = "***"
         return data
 
     @classmethod
@@ -133,12 +178,14 @@ class Plan:
                         **h,
                         "adapters": tuple(PlannedAdapter(**a) for a in h["adapters"]),
                         "roles": tuple(PlannedRole(**r) for r in h["roles"]),
+                        "reach": PlannedReach(**h["reach"]) if h.get("reach") else None,
                     }
                 )
                 for h in data["hosts"]
             ),
             accounts=tuple(PlannedAccount(**a) for a in data["accounts"]),
             captures=tuple(PlannedCapture(**c) for c in data["captures"]),
+            images=tuple(PlannedImage(**i) for i in data.get("images", ())),
         )
 
     def dumps(self, *, secrets: bool = False) -> str:

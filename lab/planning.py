@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from lab.plan import (
+    DEFAULT_PROVIDER,
     Plan,
     PlannedAccount,
     PlannedAdapter,
     PlannedCapture,
     PlannedHost,
+    PlannedImage,
     PlannedNetwork,
+    PlannedReach,
     PlannedRole,
 )
 from lab.spec.checks import check, network_of
@@ -24,6 +30,7 @@ from lab.spec.errors import SpecError, SpecFault
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lab.spec.machines import OwnImageSpec
     from lab.spec.models import AdapterSpec, HostSpec, LabSpec
 
 # Locally administered, unicast (IEEE 802-2014, 8.2). Not 02, of which Wireshark shows the first
@@ -32,8 +39,18 @@ MAC_PREFIX = 0x0A
 MAC_HASHED_BYTES = 5
 
 
-def make_plan(spec: LabSpec, *, name: str | None = None) -> Plan:
-    """Decide everything about a lab; `name` is what it is called instead of the spec's name.
+def make_plan(
+    spec: LabSpec,
+    *,
+    name: str | None = None,
+    provider: str = DEFAULT_PROVIDER,
+    folder: Path | None = None,
+) -> Plan:
+    """Decide everything about a lab.
+
+    name     -- what it is called instead of the spec's name.
+    provider -- what makes the hosts that do not say it themselves.
+    folder   -- what files that the spec names are relative to; the current one by default.
 
     Raises SpecError for a name that no lab can have, and for a spec built in Python whose values
     do not fit together; one that load_spec returned has passed that.
@@ -50,12 +67,18 @@ def make_plan(spec: LabSpec, *, name: str | None = None) -> Plan:
         lab=spec.name,
         description=spec.description,
         networks=tuple(PlannedNetwork(n, str(w.subnet)) for n, w in spec.networks.items()),
-        hosts=tuple(_host(spec, name, macs) for name in creation_order(spec)),
+        hosts=tuple(
+            _host(spec, name, macs, provider, folder or Path.cwd()) for name in creation_order(spec)
+        ),
         accounts=tuple(
             PlannedAccount(name, account.password.get_secret_value())
             for name, account in spec.accounts.items()
         ),
         captures=tuple(PlannedCapture(*place.split("/", 1)) for place in spec.captures),
+        images=tuple(
+            PlannedImage(name, str((folder or Path.cwd()) / image.file), _unattended(image))
+            for name, image in spec.images.items()
+        ),
     )
 
 
@@ -87,7 +110,26 @@ def creation_order(spec: LabSpec) -> list[str]:
     return list(order)
 
 
-def _host(spec: LabSpec, name: str, macs: dict[tuple[str, str], str]) -> PlannedHost:
+def _unattended(image: OwnImageSpec) -> dict[str, str | None] | None:
+    if image.unattended is None:
+        return None
+    plain = dict(image.unattended)
+    return {
+        key: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for key, value in plain.items()
+    }
+
+
+def _reach(host: HostSpec, folder: Path) -> PlannedReach | None:
+    if host.ssh is None:
+        return None
+    key = str(folder / Path(host.ssh.key).expanduser())
+    return PlannedReach(**{**dict(host.ssh), "key": key})
+
+
+def _host(
+    spec: LabSpec, name: str, macs: dict[tuple[str, str], str], provider: str, folder: Path
+) -> PlannedHost:
     host: HostSpec = spec.hosts[name]
     return PlannedHost(
         name=name,
@@ -99,6 +141,9 @@ def _host(spec: LabSpec, name: str, macs: dict[tuple[str, str], str]) -> Planned
         cpus=host.cpus,
         disk_mib=host.disk,
         on=host.on,
+        provider=host.provider or provider,
+        firmware=host.firmware,
+        reach=_reach(host, folder),
         adapters=tuple(
             PlannedAdapter(
                 name=adapter,
@@ -108,6 +153,7 @@ def _host(spec: LabSpec, name: str, macs: dict[tuple[str, str], str]) -> Planned
                 address=_address(spec, name, adapter, wire),
                 network=wire.network,
                 bridged=wire.bridged,
+                attach=wire.attach.model_dump(exclude_none=True) if wire.attach else None,
             )
             for adapter, wire in host.adapters.items()
         ),

@@ -36,7 +36,7 @@ class Sessions:
         pool.shutdown()
 
     def _log_in(self, name: str) -> Session:
-        return Session.open(self.lab.host(name), self.lab.dial(name), self.lab.private_key)
+        return Session.open(self.lab.host(name), self.lab.dial(name))
 
     def __getitem__(self, host: str) -> Session:
         """Return the session of a host. Raises KeyError when it was not asked for."""

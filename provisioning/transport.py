@@ -113,13 +113,13 @@ class Session:
         self._sftp_lock = threading.Lock()
 
     @classmethod
-    def open(cls, host: Host, dial: Dial, private_key: str, deadline: float = 10.0) -> Session:
-        """Log in. private_key is PEM or OpenSSH text; deadline is in seconds for all of it.
+    def open(cls, host: Host, dial: Dial) -> Session:
+        """Log in, within the host's patience.
 
         Raises LabError: nobody answers, the host key is another one, the login is refused.
         """
-        until = time.monotonic() + deadline
-        key = _private_key(private_key)
+        until = time.monotonic() + host.patience
+        key = _private_key(host.private_key)
         doing = f"logging in to {host.name} as {host.user}"
         try:
             sock = dial(SSH_PORT)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parent.parent
 
 
-def images(wanted: set[str]) -> Mapping[str, Image]:
+def images(form: str, wanted: set[str]) -> Mapping[str, Image]:
     """Return base images as the life cycle wants them, building what is missing."""
+    assert form == "rootfs"
     made = {name: ensure_image(name) for name in wanted}
     return {n: Image(ref.name, ref.key, ref.rootfs, ref.lock) for n, ref in made.items()}
 

@@ -11,6 +11,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+import brotli
+import zstandard
+
 from experiments.analysis.model import Span
 
 METHODS: Final = (
@@ -31,7 +34,10 @@ _BLANK: Final = re.compile(rb"\r?\n")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r?\n")
 # A body that unpacks to more is cut here: a capture must not fill the memory of who judges it.
 LONGEST_BODY: Final = 16 * 2**20
-_SWITCHING, _OK, _NO_CONTENT, _NOT_MODIFIED = 101, 200, 204, 304
+# What a sender may have a reader of zstd keep (RFC 9659).
+_ZSTD_WINDOW: Final = 8 * 2**20
+SWITCHING: Final = 101
+_OK, _NO_CONTENT, _REDIRECT, _NOT_MODIFIED = 200, 204, 300, 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,8 @@ def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, in
     """Return the responses of a stream side with the index of the request that each answers.
 
     A response to HEAD has no body whatever its fields say (RFC 9112, 6.3), so the requests are
-    needed. The second value tells whether all of the side was understood.
+    needed. Reading ends where the connection turns to another protocol (status 101, or CONNECT).
+    The second value tells whether all up to there was understood.
     """
     found: list[tuple[Message, int]] = []
     position = index = 0
@@ -110,13 +117,14 @@ def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, in
             return found, False
         status = int(line[1])
         method = asked[index].method if index < len(asked) else ""
-        interim = status < _OK and status != _SWITCHING
-        bodiless = interim or status in {_NO_CONTENT, _NOT_MODIFIED} or method == "HEAD"
+        interim = status < _OK and status != SWITCHING
+        tunnel = status == SWITCHING or (method == "CONNECT" and _OK <= status < _REDIRECT)
+        bodiless = interim or tunnel or status in {_NO_CONTENT, _NOT_MODIFIED} or method == "HEAD"
         message = _message(data, line, method="", target="", bodiless=bodiless, status=status)
         found.append((message, index))
         position = message.body.end
-        if not message.complete or status == _SWITCHING:
-            return found, False
+        if not message.complete or tunnel:
+            return found, message.complete
         index += not interim
     return found, True
 
@@ -209,6 +217,8 @@ def _unpack(coding: str, content: bytes) -> bytes | None:
 
     "deflate" is a zlib stream, but some servers send bare deflate (RFC 9110, 8.4.1.2, note).
     """
+    if coding in {"br", "zstd"}:
+        return _brotli(content) if coding == "br" else _zstd(content)
     widths = {"gzip": [31], "x-gzip": [31], "deflate": [15, -15]}.get(coding, [])
     for width in widths:
         try:
@@ -216,3 +226,26 @@ def _unpack(coding: str, content: bytes) -> bytes | None:
         except zlib.error:
             continue
     return None
+
+
+def _brotli(content: bytes) -> bytes | None:
+    """Undo Brotli (RFC 7932); what was cut gives what there is."""
+    unpacker, out = brotli.Decompressor(), bytearray()
+    try:
+        piece = unpacker.process(content, output_buffer_limit=LONGEST_BODY)
+        while piece and len(out) < LONGEST_BODY:
+            out += piece
+            piece = unpacker.process(b"", output_buffer_limit=LONGEST_BODY - len(out) + 1)
+    except brotli.error:
+        return None
+    return bytes(out[:LONGEST_BODY])
+
+
+def _zstd(content: bytes) -> bytes | None:
+    """Undo Zstandard (RFC 8878); what was cut gives what there is."""
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    try:
+        with unpacker.stream_reader(content, read_across_frames=True) as reader:
+            return reader.read(LONGEST_BODY)
+    except zstandard.ZstdError:
+        return None

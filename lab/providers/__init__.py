@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.plan import DEFAULT_PROVIDER as DEFAULT
+
 if TYPE_CHECKING:
     from lab.providers.base import Provider
 
-DEFAULT = "netns"
+__all__ = ["DEFAULT", "get", "names"]
 
 
 def names() -> list[str]:

@@ -47,11 +47,12 @@ class Known:
     """Names that tables outside this room have; None where nobody asked for the check.
 
     roles  -- role name -> what checks its parameters, or None for a role that takes any.
-    images -- names of images.
+    images, providers -- their names.
     """
 
     roles: Mapping[str, RoleCheck | None] | None = None
     images: Collection[str] | None = None
+    providers: Collection[str] | None = None
 
 
 def check(
@@ -114,6 +115,7 @@ class _Checker:
         for name, host in self.spec.hosts.items():
             yield from self._parent(name)
             yield from self._image(("hosts", name, "image"), host.image)
+            yield from self._provider(("hosts", name, "provider"), host.provider)
             for adapter in host.adapters:
                 yield from self._adapter(name, adapter)
             for role, parameters in host.roles.items():
@@ -238,9 +240,16 @@ class _Checker:
 
     def _image(self, path: Path, image: str) -> Iterator[Row]:
         images = self.known.images
-        if images is not None and image not in images:
-            fix = suggest(image, images, "the images are")
+        own = self._names("images", self.spec.images)
+        if images is not None and image not in images and image not in own:
+            fix = suggest(image, [*images, *own], "the images are")
             yield Row(path, f"there is no image {quote(image)}", fix)
+
+    def _provider(self, path: Path, provider: str | None) -> Iterator[Row]:
+        providers = self.known.providers
+        if provider is not None and providers is not None and provider not in providers:
+            fix = suggest(provider, providers, "the providers are")
+            yield Row(path, f"there is no provider {quote(provider)}", fix)
 
     def _adapter(self, name: str, adapter: str) -> Iterator[Row]:
         spec = self.spec.hosts[name].adapters[adapter]

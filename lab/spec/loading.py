@@ -14,6 +14,15 @@ from pydantic import BaseModel, ValidationError
 from lab.errors import Fault
 from lab.spec.checks import Known, Row, check
 from lab.spec.errors import SpecError, SpecFault, closest, quote, suggest
+from lab.spec.machines import (
+    AttachSpec,
+    ForwardSpec,
+    GenericSpec,
+    NatSpec,
+    OwnImageSpec,
+    ReachSpec,
+    UnattendedSpec,
+)
 from lab.spec.models import FORMAT, AccountSpec, AdapterSpec, HostSpec, LabSpec, NetworkSpec
 from lab.spec.yaml_positions import MAX_BYTES, Document, Path, read_yaml, shown_key
 
@@ -33,6 +42,13 @@ _SECTIONS: dict[tuple[str, ...], tuple[str, type[BaseModel]]] = {
     ("accounts", "*"): ("an account", AccountSpec),
     ("hosts", "*"): ("a host", HostSpec),
     ("hosts", "*", "adapters", "*"): ("an adapter", AdapterSpec),
+    ("images", "*"): ("an image", OwnImageSpec),
+    ("images", "*", "unattended"): ("an unattended installation", UnattendedSpec),
+    ("hosts", "*", "ssh"): ("a login", ReachSpec),
+    ("hosts", "*", "adapters", "*", "attach"): ("an attachment", AttachSpec),
+    ("hosts", "*", "adapters", "*", "attach", "nat"): ("an attachment to NAT", NatSpec),
+    ("hosts", "*", "adapters", "*", "attach", "nat", "forwards", "*"): ("a forward", ForwardSpec),
+    ("hosts", "*", "adapters", "*", "attach", "generic"): ("a generic attachment", GenericSpec),
 }
 _EXAMPLES = {
     "imlab": f"add `imlab: {FORMAT}`, the version of the format, as the first key",
@@ -40,6 +56,8 @@ _EXAMPLES = {
     "hosts": "add `hosts:` with at least one host",
     "subnet": "add `subnet: 192.168.1.0/24` or what it shall be",
     "password": "add `password: …`",
+    "key": "add `key: …`, the file with your private key",
+    "host_key": "add `host_key: ssh-ed25519 …`, as `ssh-keyscan -t ed25519 ADDRESS` prints it",
 }
 _FILLERS: dict[str, Any] = {"imlab": FORMAT, "name": "unnamed", "hosts": {}}  # to read on with
 _ROUNDS = 8  # levels of the format: a value is taken out at most once a level
@@ -50,17 +68,18 @@ def load_spec(
     *,
     roles: Roles | None = None,
     images: Collection[str] | None = None,
+    providers: Collection[str] | None = None,
 ) -> LabSpec:
     """Read and validate a spec file.
 
     roles  -- the names of the roles there are, or a mapping from each to what checks its
               parameters (None: any). A check takes the parameters and returns rows (path below
               them, message, fix). Without `roles`, role names are not checked.
-    images -- the names of the images there are; without it, they are not checked.
+    images, providers -- the names of those there are; without it, they are not checked.
     Raises SpecError, with every fault, for a file that cannot be read or is no sound spec.
     """
     name = os.fspath(path)
-    return parse_spec(_text_of(name), name, roles=roles, images=images)
+    return parse_spec(_text_of(name), name, roles=roles, images=images, providers=providers)
 
 
 def parse_spec(
@@ -69,11 +88,12 @@ def parse_spec(
     *,
     roles: Roles | None = None,
     images: Collection[str] | None = None,
+    providers: Collection[str] | None = None,
 ) -> LabSpec:
     """Validate a spec's text; `name` is what faults call the file. Else as load_spec."""
     name = name if name.isprintable() else quote(name)
     table = roles if isinstance(roles, Mapping) or roles is None else dict.fromkeys(roles)
-    spec, faults = _parse(text, name, Known(table, images))
+    spec, faults = _parse(text, name, Known(table, images, providers))
     if faults or spec is None:
         raise SpecError(name, faults)
     return spec
@@ -84,10 +104,11 @@ def check_spec(
     *,
     roles: Roles | None = None,
     images: Collection[str] | None = None,
+    providers: Collection[str] | None = None,
 ) -> tuple[SpecFault, ...]:
     """Return every fault of a spec file, in the order of the file; none for a sound one."""
     try:
-        load_spec(path, roles=roles, images=images)
+        load_spec(path, roles=roles, images=images, providers=providers)
     except SpecError as error:
         return error.faults
     return ()
@@ -281,8 +302,10 @@ def _kind(value: object) -> str:
 
 
 def _section(path: Path) -> tuple[str, type[BaseModel]] | None:
-    shape = tuple("*" if i % 2 else str(step) for i, step in enumerate(path))
-    return _SECTIONS.get(shape)
+    for shape, section in _SECTIONS.items():
+        if len(shape) == len(path) and all(w in {"*", s} for w, s in zip(shape, path, strict=True)):
+            return section
+    return None
 
 
 def _row(detail: ErrorDetails) -> Row:
@@ -321,7 +344,7 @@ def _unknown_key(path: Path, key: str) -> Row:
     if ":" in key:
         fix = f"put a space after the colon: `{near}: …`" if near else "put a space after the colon"
     # `CLIENT: {secret}` makes a key of the password: it is not shown.
-    shown = "such key" if path[0] == "accounts" else f"key {shown_key(key)}"
+    shown = "such key" if path[0] in {"accounts", "images"} else f"key {shown_key(key)}"
     return Row(path, f"{what} has no {shown}", fix, at_key=True)
 
 

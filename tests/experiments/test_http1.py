@@ -6,7 +6,9 @@ import base64
 import gzip
 import zlib
 
+import brotli
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,10 +59,12 @@ def test_chunks_are_joined_and_their_place_is_kept(body: bytes, size: int) -> No
         (b"x-gzip", gzip.compress),
         (b"deflate", zlib.compress),
         (b"deflate", lambda data: zlib.compress(data)[2:-4]),
+        (b"br", brotli.compress),
+        (b"zstd", zstandard.compress),
     ],
 )
 def test_packed_bodies_are_unpacked(coding: bytes, pack: object) -> None:
-    """Gzip, and deflate with and without its zlib frame, are undone."""
+    """Gzip, deflate with and without its zlib frame, Brotli and Zstandard are undone."""
     packed = pack(b"secret" * 20)  # type: ignore[operator]
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
     ((message, _),), _ = answers(head % (coding, len(packed)) + packed)
@@ -69,18 +73,22 @@ def test_packed_bodies_are_unpacked(coding: bytes, pack: object) -> None:
 
 
 def test_a_coding_that_is_not_known_is_said_so() -> None:
-    """Brotli stays as it is, and the body is not taken for readable."""
+    """A body of another coding stays as it is, and is not taken for readable."""
     ((message, _),), _ = answers(
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 3\r\n\r\nabc"
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\nContent-Length: 3\r\n\r\nabc"
     )
     assert (message.body.content, message.body.undone) == (b"abc", False)
 
 
-def test_a_bomb_is_cut() -> None:
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [(b"gzip", gzip.compress), (b"br", brotli.compress), (b"zstd", zstandard.compress)],
+)
+def test_a_bomb_is_cut(coding: bytes, pack: object) -> None:
     """A body that unpacks to more than the limit stops there."""
-    packed = gzip.compress(bytes(http1.LONGEST_BODY + 1000))
-    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    ((message, _),), _ = answers(head % len(packed) + packed)
+    packed = pack(bytes(http1.LONGEST_BODY + 1000))  # type: ignore[operator]
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n"
+    ((message, _),), _ = answers(head % (coding, len(packed)) + packed)
     assert len(message.body.content) == http1.LONGEST_BODY
 
 
@@ -135,7 +143,7 @@ def test_a_table_of_chats_is_read_whatever_its_markup() -> None:
         b"<TABLE border=1><TR><TD><b>USERNAME</b><TD>CHAT CONTENT"
         b"<tr class='x'><td>SERVER<td>one &amp; <i>two</i> &lt;b&gt; &#128075;</table>"
     )
-    tables, _ = markup.read(page)
+    tables = markup.read(page).tables
     assert [[cell.text for cell in row] for row in tables[0].rows] == [
         ["USERNAME", "CHAT CONTENT"],
         ["SERVER", "one & two <b> 👋"],
@@ -149,7 +157,7 @@ def test_the_place_of_a_cell_counts_bytes() -> None:
     for charset in ("utf-8", "iso-8859-1", "no-such-charset"):
         text = "<p>käse\r\n\nö</p><table><tr><td>grün</td></tr></table>"
         page = text.encode("utf-8" if charset == "no-such-charset" else charset)
-        (table,), _ = markup.read(page, charset)
+        (table,) = markup.read(page, charset).tables
         cell = table.rows[0][0]
         assert page[cell.start : cell.end] == page.partition(b"<td>")[2].partition(b"</td>")[0]
 
@@ -201,4 +209,6 @@ def test_the_frames_of_a_field_are_those_that_carry_it() -> None:
 
 def test_other_protocols_are_left_alone() -> None:
     """A stream that is no HTTP is not decoded as if it were, on port 80 neither."""
-    assert decode(stream(b"NICK CLIENT\r\nUSER x\r\n", b":irc 001 CLIENT\r\n")) is None
+    decoded = decode(stream(b"NICK CLIENT\r\nUSER x\r\n", b":irc 001 CLIENT\r\n"))
+    assert decoded
+    assert decoded.protocol == "irc"

@@ -203,8 +203,8 @@ def test_a_lab_outlives_the_terminal(labs: LabMaker) -> None:
 def test_a_missing_image_leaves_nothing(labs: LabMaker, tmp_path: Path) -> None:
     """What cannot be made is refused whole, with the cause."""
 
-    def nowhere(wanted: set[str]):  # noqa: ANN202 - as images()
-        found = images(wanted)
+    def nowhere(form: str, wanted: set[str]):  # noqa: ANN202 - as images()
+        found = images(form, wanted)
         return {name: type(image)(name, "0", tmp_path / "none", image.lock)
                 for name, image in found.items()}  # fmt: skip
 

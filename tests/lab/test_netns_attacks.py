@@ -21,6 +21,7 @@ from lab import lifecycle
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger, start_time
 from lab.lifecycle import State
+from lab.making import unmake
 from lab.plan import Plan, PlannedAdapter, PlannedHost, PlannedNetwork
 from lab.providers.base import Image
 from lab.providers.netns.provider import PROVIDER, _control
@@ -68,7 +69,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 def test_ups_and_downs_of_one_name_at_once_never_corrupt(tmp_path: Path) -> None:
     """Whoever comes second is told so; at the end nothing is left, and the name works."""
     root = tmp_path / "state"
-    images({"debian-base"})
+    images("rootfs", {"debian-base"})
     paths = [str(PROJECT), str(PROJECT / "tests")]
     hammers = [
         subprocess.Popen(
@@ -112,7 +113,7 @@ def test_a_stopped_process_of_a_lab_does_not_keep_it_up(labs: LabMaker, victim: 
     parent = int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
     supervisor = int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
     os.kill({"keeper": keeper, "parent": parent, "supervisor": supervisor}[victim], signal.SIGSTOP)
-    PROVIDER.destroy(lab.ledger, 2.0)
+    unmake(lab.ledger)
     assert Ledger.all_labs(labs.root) == []
 
 
@@ -134,9 +135,9 @@ def test_an_image_removed_meanwhile_is_said_and_leaves_nothing(
 ) -> None:
     """The lock that is held at last may be of a file that its remover has removed."""
 
-    def removed(wanted: set[str]) -> Mapping[str, Image]:
-        return {name: Image(image.name, image.key, image.rootfs, tmp_path / "gone.lock")
-                for name, image in images(wanted).items()}  # fmt: skip
+    def removed(form: str, wanted: set[str]) -> Mapping[str, Image]:
+        return {name: Image(image.name, image.key, image.path, tmp_path / "gone.lock")
+                for name, image in images(form, wanted).items()}  # fmt: skip
 
     with pytest.raises(LabError, match="removed a moment ago"):
         lifecycle.up(small_plan(), removed, root=labs.root)

@@ -52,7 +52,6 @@ class Sshd:
 
     host: Host
     port: int
-    private_key: str
     pid: int
 
     def dial(self, port: int) -> socket.socket:
@@ -61,7 +60,7 @@ class Sshd:
 
     def open(self, **changes: str) -> Session:
         """Log in, with a changed host when asked."""
-        return Session.open(replace(self.host, **changes), self.dial, self.private_key)
+        return Session.open(replace(self.host, **changes), self.dial)
 
 
 @contextmanager
@@ -108,7 +107,7 @@ def running_sshd(folder: Path, *options: str) -> Iterator[Sshd]:
                 assert process.poll() is None, (folder / "log").read_text()
                 assert time.monotonic() < until, "sshd does not listen"
                 time.sleep(0.005)  # between two probes
-        yield Sshd(Host("box", getpass.getuser(), host_public), port, private, process.pid)
+        yield Sshd(Host("box", getpass.getuser(), host_public, private), port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)

@@ -141,7 +141,7 @@ from provisioning.transport import Session
 import socket
 port, user, host_key, key = int(sys.argv[1]), *sys.argv[2:4], open(sys.argv[4]).read()
 dial = lambda _: socket.create_connection(("127.0.0.1", port))
-with Session.open(Host("box", user, host_key), dial, key) as session:
+with Session.open(Host("box", user, host_key, key), dial) as session:
     sys.exit(session.shell())
 """
 
@@ -159,7 +159,7 @@ def read_until(terminal: int, wanted: bytes) -> bytes:
 def test_shell_is_a_terminal(sshd: Sshd, tmp_path: Path) -> None:
     """A shell has a terminal of the caller's size, follows its changes and ends with its code."""
     key = tmp_path / "key"
-    key.write_text(sshd.private_key)
+    key.write_text(sshd.host.private_key)
     near, far = pty.openpty()
     ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
     argv = [sys.executable, "-c", SHELL, str(sshd.port), sshd.host.user, sshd.host.host_key]

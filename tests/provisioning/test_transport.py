@@ -65,7 +65,7 @@ def test_wrong_key_is_refused(sshd: Sshd) -> None:
     """A private key that the host does not know is refused, and nothing of it is told."""
     stranger = new_key()[0]
     with pytest.raises(LabError) as error:
-        Session.open(sshd.host, sshd.dial, stranger)
+        sshd.open(private_key=stranger)
     assert "the key was refused" in refusal(error)
     assert stranger.splitlines()[1] not in refusal(error)
 
@@ -73,7 +73,7 @@ def test_wrong_key_is_refused(sshd: Sshd) -> None:
 def test_text_that_is_no_key_is_refused(sshd: Sshd) -> None:
     """Text that is no private key is an error that does not repeat the text."""
     with pytest.raises(LabError) as error:
-        Session.open(sshd.host, sshd.dial, "hunter2")
+        sshd.open(private_key="hunter2")
     assert "hunter2" not in refusal(error)
 
 
@@ -91,10 +91,8 @@ def test_silent_server_meets_the_deadline(sshd: Sshd) -> None:
         before = time.monotonic()
         with pytest.raises(LabError, match="no SSH conversation"):
             Session.open(
-                sshd.host,
+                replace(sshd.host, patience=0.5),
                 lambda _: socket.create_connection(("127.0.0.1", port)),
-                sshd.private_key,
-                deadline=0.5,
             )
         assert time.monotonic() - before < 15
 

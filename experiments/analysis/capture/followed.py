@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # What `side` gives at most of one direction; `read` gives any part.
 SIDE_LIMIT: Final = 32 << 20
 _PIECE: Final = 4 << 20
+_ROWS: Final = 1 << 16
 
 
 class Followed:
@@ -121,6 +122,14 @@ class Followed:
         last = max(bisect_right(starts, max(end - 1, start)) - 1, first)
         return tuple(sorted(set(frames[first : last + 1])))
 
+    def time(self, end: int, *, forward: bool) -> float | None:
+        """Return when the byte before `end` of a direction was seen; None where there is none."""
+        _, starts, frames = self._sides[forward]
+        if not starts:
+            return None
+        frame = frames[max(bisect_right(starts, max(end - 1, 0)) - 1, 0)]
+        return self._reading.relative(int(self._reading.packets[frame - 1]["time"]))
+
     @property
     def all_frames(self) -> tuple[int, ...]:
         """Every frame of the conversation, those without payload included."""
@@ -172,6 +181,22 @@ class Followed:
             )
             if last <= len(whole)
         )
+
+    def walk(self) -> Iterator[Chunk]:
+        """Yield all pieces of both directions in order, read a few megabytes at a time."""
+        data = self._extents[self._extents["kind"] == DATA]
+        first = 0
+        while first < len(data):
+            sums = np.cumsum(data["length"][first : first + _ROWS], dtype=np.int64)
+            count = max(int(np.searchsorted(sums, _PIECE)), 1)
+            part = data[first : first + count]
+            first += count
+            whole, at = self._reading.bytes_of(part), 0
+            times = self._reading.times_of(part["frame"])
+            for row, time in zip(part, times, strict=True):
+                piece = whole[at : at + int(row["length"])]
+                at += len(piece)
+                yield Chunk(int(row["frame"]), time, row["direction"] == self._flipped, piece)
 
     def pieces(self, *, forward: bool) -> Iterator[bytes]:
         """Yield all bytes of a direction, a few megabytes at a time."""

@@ -138,6 +138,15 @@ def status(bits: int) -> list[str]:
     return [word for bit, word in STATUS_WORDS.items() if bits & bit]
 
 
+def network(net: int, protocol: int, link: int) -> str:
+    """Return what a frame carries, given its row's net, protocol and link: "TCP", "ARP", …"""
+    if net in {_IPV4, _IPV6}:
+        return _PROTOCOLS.get(protocol, f"IP {protocol}" if protocol != 255 else _NETWORKS[net])  # noqa: PLR2004 - none
+    if not net:
+        return "802.3" if link == 1 else f"link type {link}"
+    return _NETWORKS.get(net, f"0x{net:04x}")
+
+
 def row(packet: np.void, frame: bytes, flow: np.void | None) -> tuple[str, str, str, str]:
     """Return source, destination, protocol and info of a packet."""
     net, layer = int(packet["net"]), int(packet["layer"])

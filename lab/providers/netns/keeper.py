@@ -6,8 +6,10 @@
 2. It forks the lab's parent, which enters the user namespace; the keeper maps its ids.
 3. The parent makes the mounts private, binds the images, forbids the calls that lead out
    (seccomp) and forks the supervisor, PID 1 of the lab.
-4. When the supervisor says "ready", replacing the ledger's state is the one moment of commit.
-   Until then end-of-file from `up` (Ctrl-C, kill -9) ends everything and removes the folder.
+4. When the supervisor says "ready", `up` is told "made", has the other providers make their hosts
+   and answers "commit": then replacing the ledger's state is the one moment of commit. Until that
+   moment end-of-file from `up` (Ctrl-C, kill -9) ends everything and removes the folder; it stays
+   if another provider owns something, which somebody has to destroy.
 5. After that the keeper only waits: when the lab's parent ends, the folder goes, then the keeper.
 
 Whoever of keeper, parent and supervisor is killed, the others die by PR_SET_PDEATHSIG, and with
@@ -29,6 +31,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from lab.errors import Fault, LabError
 from lab.ledger import Ledger
+from lab.patches import LOOPBACK
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.rootfs import HOST, WORK, HostRequest
 from lab.providers.netns.seccomp import lab_filter
@@ -41,7 +44,12 @@ BACKLOG = 128
 
 
 class Request(NamedTuple):
-    """What `up` asks for. `images` are root file systems; `holds` are locks to share meanwhile."""
+    """What `up` asks for.
+
+    images  -- root file systems.
+    holds   -- locks to share meanwhile.
+    patches -- (near, far) UDP ports of loopback: cables to other providers' hosts.
+    """
 
     root: Path
     record: dict[str, Any]
@@ -51,6 +59,7 @@ class Request(NamedTuple):
     images: list[str]
     holds: list[str]
     ids: Ids
+    patches: list[tuple[int, int]]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Request:
@@ -65,6 +74,7 @@ class Request(NamedTuple):
             images=data["images"],
             holds=data["holds"],
             ids=Ids(IdRange(*uids), IdRange(*gids), privileged),
+            patches=[(near, far) for near, far in data["patches"]],
         )
 
 
@@ -94,6 +104,7 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
     try:
         _quiet(ledger.folder / "keeper.log")
         holds = [_hold(path) for path in request.holds]
+        tunnels = [_tunnel(near, far) for near, far in request.patches]
         listener = _listen(ledger.folder)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.fork()
@@ -101,11 +112,14 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
             ours.close()
             up.close()
             os.close(lock)
-            _become_parent(request, ledger.lab_id, theirs, listener)
-        theirs.close()
-        listener.close()
+            _become_parent(request, ledger.lab_id, theirs, listener, tunnels)
+        for end in (theirs, listener, *tunnels):
+            end.close()
         signal.signal(signal.SIGTERM, lambda *_: os.kill(parent, signal.SIGKILL))
         failure = _wait_for_ready(up, ours, request.ids, parent)
+        if failure is None:
+            _tell(up, {"made": ledger.lab_id})
+            failure = _wait_for_commit(up, ours)
         if failure is None:
             ledger.update(state="created")
             _tell(up, {"ready": ledger.lab_id})
@@ -113,17 +127,37 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
             os.waitpid(parent, 0)
         else:
             _end(parent, ours)
-            ledger.remove()  # before `up` hears of it: it may look at once
+            _forget(ledger)  # before `up` hears of it: it may look at once
             _tell(up, failure)
         for hold in holds:
             os.close(hold)
     except Exception as error:  # noqa: BLE001 - the last line of defence: never leave half a lab
         if parent:
             _end(parent, None)
-        ledger.remove()
+        _forget(ledger)
         _tell(up, _explained(error))
-    ledger.remove()
+    _forget(ledger)
     os.close(lock)
+
+
+def _forget(ledger: Ledger) -> None:
+    """Remove the lab's record, unless another provider's hosts are on it: then `down` does."""
+    if not ledger.owned():
+        ledger.remove()
+
+
+def _wait_for_commit(up: socket.socket, lab: socket.socket) -> dict[str, Any] | None:
+    """Wait until `up` has all that it wanted; return what failed, or None."""
+    selector = selectors.DefaultSelector()
+    selector.register(up, selectors.EVENT_READ)
+    selector.register(lab, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is lab:  # it says nothing after "ready": it has ended
+                return {"failed": "the lab was taken down meanwhile", "kind": "gone"}
+            if not up.recv(16):
+                return {"failed": "interrupted"}
+            return None
 
 
 def _explained(error: Exception) -> dict[str, Any]:
@@ -180,16 +214,20 @@ def _end(parent: int, lab: socket.socket | None) -> None:
 
 
 def _become_parent(
-    request: Request, lab_id: str, keeper: socket.socket, listener: socket.socket
+    request: Request,
+    lab_id: str,
+    keeper: socket.socket,
+    listener: socket.socket,
+    tunnels: list[socket.socket],
 ) -> NoReturn:
     os.umask(0o022)  # ours is 077, for the state; a host wants the ordinary one
     try:
         _enter_user_namespace(request, keeper)
         supervisor = os.fork()
         if supervisor == 0:
-            _become_supervisor(request, lab_id, keeper, listener)
-        keeper.close()
-        listener.close()
+            _become_supervisor(request, lab_id, keeper, listener, tunnels)
+        for end in (keeper, listener, *tunnels):
+            end.close()
         os.waitpid(supervisor, 0)
     except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
         _tell(keeper, {"failed": str(error) or repr(error)})
@@ -221,15 +259,19 @@ def _enter_user_namespace(request: Request, keeper: socket.socket) -> None:
 
 
 def _become_supervisor(
-    request: Request, lab_id: str, keeper: socket.socket, listener: socket.socket
+    request: Request,
+    lab_id: str,
+    keeper: socket.socket,
+    listener: socket.socket,
+    tunnels: list[socket.socket],
 ) -> NoReturn:
     try:
         sys_.die_with_parent()
         os.setsid()
-        sys_.close_descriptors({keeper.fileno(), listener.fileno()})
+        sys_.close_descriptors({end.fileno() for end in (keeper, listener, *tunnels)})
         flags = sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC
         sys_.mount("proc", "/proc", "proc", flags)
-        Supervisor(request.wiring, request.hosts, listener, lab_id).run(keeper)
+        Supervisor(request.wiring, request.hosts, listener, lab_id, tunnels).run(keeper)
     except Exception as error:  # noqa: BLE001 - as above
         _tell(keeper, {"failed": str(error) or repr(error)})
     os._exit(1)
@@ -246,6 +288,14 @@ def _listen(folder: Path) -> socket.socket:
     listener.listen(BACKLOG)
     os.close(descriptor)
     return listener
+
+
+def _tunnel(near: int, far: int) -> socket.socket:
+    """Return our end of a patch: a socket of the machine's own network, to `far` and back alone."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind((LOOPBACK, near))
+    made.connect((LOOPBACK, far))
+    return made
 
 
 class ImageGoneError(Exception):

@@ -11,18 +11,22 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger, start_time
+from lab.providers.base import SSH_DEADLINE, lab_login, unreachable
 from lab.providers.netns.wiring import wire
 from lab.userns import ids_for_current_user, refusal
 
 if TYPE_CHECKING:
-    from lab.hosts import Dial
-    from lab.plan import Plan
-    from lab.providers.base import Order
+    from collections.abc import Iterable, Mapping
+
+    from lab.hosts import Dial, Host
+    from lab.plan import Plan, PlannedHost
+    from lab.providers.base import Beginning, Finding, Order
 
 CONTROL = "control.sock"
 PROJECT = Path(__file__).resolve().parents[3]
@@ -43,6 +47,9 @@ class NamespaceProvider:
     """Every host in its own namespaces, the whole lab in a user namespace of its own."""
 
     name = "netns"
+    image_form = "rootfs"
+    patched = False
+    ssh_deadline = SSH_DEADLINE
 
     def __init__(self) -> None:
         self._waiting: tuple[subprocess.Popen[bytes], socket.socket] | None = None
@@ -54,8 +61,33 @@ class NamespaceProvider:
         if self._waiting is None:
             self._waiting = _start_keeper()
 
-    def create(self, order: Order) -> Ledger:
-        """Hand a keeper the order, and wait until the lab is committed or refused."""
+    def check(self) -> Iterable[Finding]:
+        """Say whether this machine can have labs of namespaces: see lab/doctor.py."""
+        return ()
+
+    def faults(self, plan: Plan, hosts: Iterable[PlannedHost]) -> list[str]:
+        """Complain of what only machines have, and of hosts that live on one."""
+        own, faults = {image.name for image in plan.images}, []
+        for host in hosts:
+            if host.reach:
+                faults.append(f"host {host.name}: `ssh` is for computers that are there already")
+            if host.image in own:
+                faults.append(f"host {host.name}: a namespace cannot boot the image {host.image}")
+            if host.on and plan.host(host.on).provider != self.name:
+                faults.append(f"host {host.name}: it cannot live on {host.on}, a machine")
+            faults.extend(
+                f"host {host.name}: {adapter.name}: `attach` is for virtual machines"
+                for adapter in host.adapters
+                if adapter.attach
+            )
+        return faults
+
+    def host(self, record: Mapping[str, Any], planned: PlannedHost) -> Host:
+        """Root logs in, with the lab's own key."""
+        return lab_login(record, planned)
+
+    def begin(self, order: Order) -> Beginning:
+        """Hand a keeper the order, and wait until the hosts are made or refused."""
         for lab_id, kept in list(self._keepers.items()):
             if kept.poll() is not None:  # its lab ended by itself
                 del self._keepers[lab_id]
@@ -63,36 +95,43 @@ class NamespaceProvider:
         keeper, channel = self._waiting or _start_keeper()
         self._waiting = None
         try:
-            with channel:
-                patience = CREATE_DEADLINE + CREATE_DEADLINE_A_HOST * len(order.plan.hosts)
-                answer = _ask_keeper(channel, request, keeper, patience)
-        except BaseException:  # Ctrl-C: it may have committed the lab before we heard of it
-            self._take_back(keeper, order)
-            raise
-        if "ready" not in answer:
+            patience = CREATE_DEADLINE + CREATE_DEADLINE_A_HOST * len(order.hosts)
+            answer = _ask_keeper(channel, request, keeper, patience)
+            made = self._heard(answer, "made", keeper, order)
+        except BaseException:  # Ctrl-C: the keeper sees us gone, and ends
+            channel.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                keeper.wait(ANSWER_DEADLINE)  # it has nothing left to do but to end
+                keeper.wait(ANSWER_DEADLINE)
+            raise
+        self._keepers[made.lab_id] = keeper
+        return _Making(made, self, keeper, channel, order)
+
+    def _heard(
+        self, answer: dict[str, Any], word: str, keeper: subprocess.Popen[bytes], order: Order
+    ) -> Ledger:
+        """Return the lab that a keeper's answer speaks of. Raises what the answer says else."""
+        if word in answer:
+            return Ledger(order.root / "labs" / order.plan.lab, answer[word])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeper.wait(ANSWER_DEADLINE)  # it has nothing left to do but to end
         if answer.get("exists"):
             raise FileExistsError(order.plan.lab)
-        if "failed" in answer:
-            raise _not_made(order.plan.lab, answer)
-        self._keepers[answer["ready"]] = keeper
-        return Ledger(order.root / "labs" / order.plan.lab, answer["ready"])
+        raise _not_made(order.plan.lab, answer)
 
-    def _take_back(self, keeper: subprocess.Popen[bytes], order: Order) -> None:
-        """Wait until the keeper, which sees us gone, has ended; or take down what it committed."""
-        end = time.monotonic() + ANSWER_DEADLINE
-        while keeper.poll() is None and time.monotonic() < end:
-            with contextlib.suppress(KeyError):
-                ledger = Ledger.find(order.root, order.plan.lab)
-                if ledger.read().get("keeper") == keeper.pid:
-                    self.destroy(ledger)
-                    return
-            time.sleep(0.002)
+    def commit(self, keeper: subprocess.Popen[bytes], channel: socket.socket, order: Order) -> None:
+        """Have a keeper make the lab exist that it has made."""
+        with channel:
+            answer = _ask_keeper(channel, b"commit", keeper, CREATE_DEADLINE)
+        self._heard(answer, "ready", keeper, order)
 
     def observe(self, ledger: Ledger) -> dict[str, str | None]:
         """Ask the supervisor; without one, every host is gone."""
-        names = [host["name"] for host in ledger.read().get("plan", {}).get("hosts", ())]
+        plan = ledger.read().get("plan", {})
+        names = [
+            host["name"]
+            for host in plan.get("hosts", ())
+            if host.get("provider", self.name) == self.name
+        ]
         if not ledger.alive():
             return dict.fromkeys(names, "the lab's keeper has gone")
         try:
@@ -132,10 +171,25 @@ class NamespaceProvider:
                 answer, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         except OSError as error:
             saw = f"the lab does not answer ({error}): it was taken down, or its supervisor died"
-            raise _gone(ledger, host, saw) from error
+            raise unreachable(ledger, host, saw) from error
         if not descriptors:
-            raise _gone(ledger, host, json.loads(answer or b"{}").get("error", "no answer"))
+            raise unreachable(ledger, host, json.loads(answer or b"{}").get("error", "no answer"))
         return socket.socket(fileno=descriptors[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """A lab whose keeper waits for the word to commit it; without, it ends with the channel."""
+
+    ledger: Ledger
+    provider: NamespaceProvider
+    keeper: subprocess.Popen[bytes]
+    channel: socket.socket
+    order: Order
+
+    def commit(self) -> None:
+        """Make it exist."""
+        self.provider.commit(self.keeper, self.channel, self.order)
 
 
 def _not_made(lab: str, answer: dict[str, Any]) -> LabError:
@@ -168,7 +222,6 @@ def _destroy(ledger: Ledger, deadline: float) -> None:
             _end(ledger, lock, deadline)
     finally:
         os.close(lock)
-    ledger.remove()
 
 
 def _end(ledger: Ledger, lock: int, deadline: float) -> None:
@@ -216,25 +269,17 @@ def _kill_keeper(ledger: Ledger) -> bool:
     return True
 
 
-def _gone(ledger: Ledger, host: str, saw: str) -> LabError:
-    return LabError(
-        f"reaching host {host!r} of the lab {ledger.name!r}",
-        saw,
-        fault=Fault.GUEST,
-        todo=f"see `./inv lab-status`; `./inv lab-down --name {ledger.name}` cleans up",
-    )
-
-
 def _request(order: Order) -> bytes:
     plan: Plan = order.plan
-    used = sorted({host.image for host in plan.hosts})
+    used = sorted({host.image for host in order.hosts})
     images = [order.images[name] for name in used]
     body = json.dumps(
         {
             "root": str(order.root),
             "name": plan.lab,
             "record": order.record,
-            "wiring": wire(plan),
+            "wiring": wire(plan, order.hosts, order.patches),
+            "patches": [(patch.near, patch.far) for patch in order.patches],
             "hosts": [
                 {
                     "name": host.name,
@@ -243,9 +288,9 @@ def _request(order: Order) -> bytes:
                     "disk_mib": host.disk_mib,
                     "files": order.files[host.name],
                 }
-                for host in plan.hosts
+                for host in order.hosts
             ],
-            "images": [str(image.rootfs) for image in images],
+            "images": [str(image.path) for image in images],
             "holds": [str(image.lock) for image in images],
             "ids": ids_for_current_user(),
         }
@@ -281,7 +326,7 @@ def _ask_keeper(
         words = keeper.stderr.read().decode(errors="replace") if keeper.stderr else ""
         return {"failed": f"the keeper ended without an answer\n{words}"}
     result: dict[str, Any] = json.loads(answer)
-    if keeper.stderr:
+    if keeper.stderr and "made" not in result:
         keeper.stderr.close()
     return result
 

@@ -24,7 +24,7 @@ import struct
 from array import array
 from typing import Any
 
-from lab.providers.netns import rootfs
+from lab.providers.netns import relay, rootfs
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.netlink import End, Netlink
 from lab.providers.netns.wires import SWITCHES, Cable, Wiring
@@ -59,7 +59,9 @@ class Supervisor:
         hosts: list[rootfs.HostRequest],
         listener: socket.socket,
         lab_id: str,
+        tunnels: list[socket.socket],
     ) -> None:
+        self._tunnels = tunnels
         self._wiring = wiring
         self._lab_id = lab_id
         self._requests = hosts
@@ -68,6 +70,7 @@ class Supervisor:
         self._networks: list[int] = []
         self._ready: list[socket.socket] = []
         self._pids: dict[int, str] = {}
+        self._carrier = 0
         self._dead: dict[str, str] = {}
         self._wakeup = self._watch_children()
         # A host costs three descriptors while it is made: 1024 would be 330 hosts.
@@ -92,6 +95,7 @@ class Supervisor:
             self._spawn(request)
         self._wire()
         self._set()
+        self._relay()
         for request, channel in zip(self._requests, self._ready, strict=True):
             complaint = channel.recv(4096)  # empty: closed by a successful exec
             channel.close()
@@ -142,7 +146,7 @@ class Supervisor:
         near, far = cable.near, cable.far
         sockets[near.where].add_cable(
             End(near.name, near.ifindex, near.mac, near.alias, near.master),
-            End(far.name, far.ifindex, far.mac, far.alias, netns=self._networks[far.where]),
+            End(far.name, far.ifindex, far.mac, far.alias, netns=self._namespace(far.where)),
             up=cable.up,
         )
         if cable.up:
@@ -160,8 +164,26 @@ class Supervisor:
                     raise SettingRefusedError(f"{saw} ({error.strerror})") from error
         self._enter(SWITCHES)
 
+    def _namespace(self, where: int) -> int:
+        return self._own if where == SWITCHES else self._networks[where]
+
     def _enter(self, where: int) -> None:
-        sys_.setns(self._own if where == SWITCHES else self._networks[where], sys_.CLONE_NEWNET)
+        sys_.setns(self._namespace(where), sys_.CLONE_NEWNET)
+
+    def _relay(self) -> None:
+        """Have a process of its own carry the frames of the patches; the lab ends when it does."""
+        if not self._tunnels:
+            return
+        plugs = [relay.plug(name) for name in self._wiring.patches]
+        self._carrier = os.fork()
+        if self._carrier == 0:
+            sys_.die_with_parent()
+            signal.set_wakeup_fd(-1)
+            ends = {end.fileno() for end in (*plugs, *self._tunnels)}
+            sys_.close_descriptors(ends)
+            relay.carry(list(zip(plugs, self._tunnels, strict=True)))
+        for end in (*plugs, *self._tunnels):
+            end.close()
 
     # -- serving ------------------------------------------------------------------------------
 
@@ -180,6 +202,8 @@ class Supervisor:
         with contextlib.suppress(ChildProcessError):
             while (child := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = child
+                if pid == self._carrier:
+                    os._exit(1)
                 name = self._pids.pop(pid, None)
                 if name:
                     self._dead[name] = _how_it_ended(os.waitstatus_to_exitcode(status))

@@ -16,6 +16,7 @@ SWITCHES = -1
 FIRST_ADAPTER = 100
 FIRST_BRIDGE = 10_000
 FIRST_PORT = 100_000
+FIRST_PATCH = 1_000_000
 
 
 class Bridge(NamedTuple):
@@ -55,18 +56,23 @@ class Address(NamedTuple):
 
 
 class Wiring(NamedTuple):
-    """All wires of a lab, in the order in which they can be made."""
+    """All wires of a lab, in the order in which they can be made.
+
+    patches -- the interface in the switches' namespace at which each patch ends, in their order.
+    """
 
     bridges: tuple[Bridge, ...]
     cables: tuple[Cable, ...]
     addresses: tuple[Address, ...]
+    patches: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, data: list[list[Any]]) -> Wiring:
         """Rebuild a wiring from its JSON form (tuples are lists there)."""
-        bridges, cables, addresses = data
+        bridges, cables, addresses, patches = data
         return cls(
             tuple(Bridge(*row) for row in bridges),
             tuple(Cable(Port(*near), Port(*far), up) for near, far, up in cables),
             tuple(Address(*row) for row in addresses),
+            tuple(str(name) for name in patches),
         )

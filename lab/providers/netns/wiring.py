@@ -4,6 +4,9 @@ The paper's wiring (Figures 4 to 6): a switch joins host and peer; a guest hangs
 *inside its host* that is enslaved to the host's wired adapter, so that this adapter sees the
 guest's frames, as VirtualBox's net filter driver makes it. The host's own address then sits on
 that bridge, which carries the adapter's MAC.
+
+Where an adapter belongs to another provider's host, its cable ends among the switches, in a plug
+whose frames relay.py carries to and from that host.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 from lab.providers.netns.wires import (
     FIRST_ADAPTER,
     FIRST_BRIDGE,
+    FIRST_PATCH,
     FIRST_PORT,
     SWITCHES,
     Address,
@@ -24,6 +28,9 @@ from lab.providers.netns.wires import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lab.patches import Patch
     from lab.plan import Plan, PlannedAdapter, PlannedHost
 
 
@@ -57,10 +64,13 @@ def _alias(text: str) -> str:
     return text.encode()[:ALIAS_BYTES].decode(errors="ignore")
 
 
-def wire(plan: Plan) -> Wiring:
-    """Return the wiring of a plan."""
+def wire(
+    plan: Plan, hosts: Sequence[PlannedHost] | None = None, patches: Sequence[Patch] = ()
+) -> Wiring:
+    """Return the wiring of a plan: of those of its hosts that are namespaces (all by default)."""
+    hosts = plan.hosts if hosts is None else hosts
     names = _Names(plan)
-    position = {host.name: number for number, host in enumerate(plan.hosts)}
+    position = {host.name: number for number, host in enumerate(hosts)}
     switch = {network.name: FIRST_BRIDGE + n for n, network in enumerate(plan.networks)}
     bridges = [
         Bridge(SWITCHES, f"sw{n}", FIRST_BRIDGE + n, _mac(plan.lab, network.name))
@@ -70,7 +80,7 @@ def wire(plan: Plan) -> Wiring:
     addresses: list[Address] = []
     shared = {(h.on, a.bridged) for h in plan.hosts for a in h.adapters if h.on and a.bridged}
     bridge_of: dict[tuple[str, str], int] = {}
-    for host in plan.hosts:
+    for host in hosts:
         here = position[host.name]
         for n, adapter in enumerate(host.adapters):
             index = FIRST_ADAPTER + n
@@ -85,7 +95,15 @@ def wire(plan: Plan) -> Wiring:
             cables.append(Cable(near, far, up=near.master != 0))
             if adapter.address:
                 addresses.append(Address(here, inner or index, adapter.address))
-    return Wiring(tuple(bridges), tuple(cables), tuple(addresses))
+    plugs = []
+    for patch in patches:
+        host, number = plan.host(patch.host), len(cables)
+        adapter = next(a for a in host.adapters if a.name == patch.adapter)
+        near = _near(host, adapter, switch, position, bridge_of, names, number)
+        plug = Port(SWITCHES, f"x{number}", FIRST_PATCH + number, _mac(near.alias, "plug"), "", 0)
+        cables.append(Cable(near, plug, up=True))
+        plugs.append(plug.name)
+    return Wiring(tuple(bridges), tuple(cables), tuple(addresses), tuple(plugs))
 
 
 def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of kept in an object
