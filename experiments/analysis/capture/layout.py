@@ -141,6 +141,7 @@ GAP: Final = 1
 _SIDE: Final = [
     ("packets", "<u4"),
     ("bytes", "<u8"),  # payload on the wire, repeated bytes included
+    ("frames", "<u8"),  # bytes of its frames on the wire, headers included
     ("stream", "<u8"),  # bytes that came into the stream
     ("missing", "<u8"),  # bytes known to be missing from it
     ("isn", "<u4"),  # the number before the first byte: what relative numbers count from

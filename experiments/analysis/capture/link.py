@@ -399,6 +399,7 @@ def _segment(
     side = row["side"][direction]
     side["packets"] += 1
     side["bytes"] += length
+    side["frames"] += np.int64(packet["length"])
     if header < 20:
         packet["status"] |= MALFORMED
         return
@@ -465,6 +466,7 @@ def _datagram(
     side = row["side"][direction]
     side["packets"] += 1
     side["bytes"] += max(wire - start, 0)
+    side["frames"] += np.int64(packet["length"])
     packet["payload"] = base + start
     packet["payload_captured"] = max(end - start, 0)
     packet["payload_length"] = max(wire - start, 0)
