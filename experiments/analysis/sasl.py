@@ -30,6 +30,8 @@ def unpack(word: bytes) -> bytes | None:
 def read(mechanism: str, response: bytes) -> list[Credential]:
     """Return what a client's response gives away, users first. [] for what does not fit."""
     name = mechanism.upper()
+    if name in {"NTLM", "GSS-SPNEGO"}:
+        return ntlm(response)
     reader = _READERS.get("SCRAM" if name.startswith("SCRAM-") else name)
     return reader(response.decode("utf-8", "replace"), name) if reader else []
 
@@ -59,6 +61,31 @@ def _oauth(said: str, name: str) -> list[Credential]:
 
 def _named(said: str, name: str) -> list[Credential]:
     return [("user", said, {"mechanism": name})] if said.strip() else []
+
+
+def ntlm(message: bytes) -> list[Credential]:
+    """Return who signs in with NTLM, and the answer made from the password ([MS-NLMP], 2.2.1.3)."""
+    if message[:12] != b"NTLMSSP\0\x03\0\0\0":
+        return []
+    wide = bool(int.from_bytes(message[60:64], "little") & 1)
+    domain, user, host = (
+        _field(message, at).decode("utf-16-le" if wide else "latin-1", "replace")
+        for at in (28, 36, 44)
+    )
+    if not user:
+        return []
+    name = f"{domain}\\{user}" if domain else user
+    about = {"host": host} if host else {}
+    answer = _field(message, 20).hex()
+    found: list[Credential] = [("user", name, about)]
+    return [*found, ("hash", answer, _about(name, "NTLM"))] if answer else found
+
+
+def _field(message: bytes, at: int) -> bytes:
+    length = int.from_bytes(message[at : at + 2], "little")
+    start = int.from_bytes(message[at + 4 : at + 8], "little")
+    piece = message[start : start + length]
+    return piece if len(piece) == length else b""
 
 
 def _about(user: str, mechanism: str) -> dict[str, str]:

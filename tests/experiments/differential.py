@@ -83,47 +83,45 @@ def packets_of_tshark(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def streams_of_tshark(
-    path: Path, transport: str, numbers: list[int]
-) -> dict[int, tuple[bytes, bytes, bool]]:
-    """Return what `follow` says of streams: bytes of peer 0 and 1, and whether some are missing."""
-    found: dict[int, tuple[bytes, bytes, bool]] = {}
+Sides = dict[tuple[str, int], bytes]
+
+
+def streams_of_tshark(path: Path, transport: str, numbers: list[int]) -> dict[int, Sides]:
+    """Return what `follow` says of streams: the bytes that each end sent."""
+    found: dict[int, Sides] = {}
     for start in range(0, len(numbers), FOLLOWED_AT_ONCE):
         part = numbers[start : start + FOLLOWED_AT_ONCE]
         wanted = [w for n in part for w in ("-z", f"follow,{transport},yaml,{n}")]
-        documents = tshark(path, "-q", *wanted).split(b"peers:\n")[:0:-1]
         # tshark prints the documents in the reverse of the order in which they were asked for.
-        by_stream = list(_documents(documents))
-        assert len(by_stream) == len(part), (len(by_stream), len(part))
-        for number, told in zip(part, by_stream, strict=True):
-            found[number] = told
+        documents = tshark(path, "-q", *wanted).split(b"peers:\n")[:0:-1]
+        assert len(documents) == len(part), (len(documents), len(part))
+        for number, document in zip(part, documents, strict=True):
+            found[number] = _sides(document)
     return found
 
 
-def _documents(documents: list[bytes]) -> Iterator[tuple[bytes, bytes, bool]]:
-    for document in documents:
-        sides, hole, peer = [bytearray(), bytearray()], False, 0
-        encoded: list[bytes] = []
-
-        def take() -> None:
-            nonlocal hole
+def _sides(document: bytes) -> Sides:
+    """Read tshark's YAML; holes are left out."""
+    ends: list[tuple[str, int]] = []
+    sides: dict[int, bytearray] = {0: bytearray(), 1: bytearray()}
+    host, peer = "", 0
+    encoded: list[bytes] = []
+    for line in [*document.split(b"\n"), b"end"]:
+        if line.startswith(b"      "):
+            encoded.append(line)
+            continue
+        if encoded:
             data = base64.b64decode(b"".join(encoded))
-            if MISSING.fullmatch(data):
-                hole = True
-            else:
-                sides[peer] += data
+            sides[peer] += b"" if MISSING.fullmatch(data) else data
             encoded.clear()
-
-        for line in [*document.split(b"\n"), b"end"]:
-            if line.startswith(b"      "):
-                encoded.append(line)
-                continue
-            if encoded:
-                take()
-            key, _, value = line.strip().partition(b": ")
-            if key == b"peer":
-                peer = int(value)
-        yield bytes(sides[0]), bytes(sides[1]), hole
+        key, _, value = line.strip().partition(b": ")
+        if key == b"host":
+            host = value.decode()
+        elif key == b"port":
+            ends.append((host, int(value)))
+        elif key == b"peer":
+            peer = int(value)
+    return {end: bytes(sides[index]) for index, end in enumerate(ends)}
 
 
 def differences(path: Path, *, analysis: bool = True, streams: bool = True) -> list[str]:
@@ -170,6 +168,7 @@ def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: 
         return
     if row["status"] & layout.QUOTED:
         return
+
     def last(name: str) -> str:
         return theirs[name].split(",")[-1]
 
@@ -196,6 +195,11 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
     both = layout.SYN | layout.ACK
     odd = (rows["status"] & layout.PORTS_REUSED != 0) & (rows["tcp_flags"] & both == both)
     renewed = set(rows["flow"][odd].tolist())
+    # Of UDP in UDP `follow` mixes the layers.
+    tunnelled = rows["outer"] != layout.NONE
+    tunnels = set(rows["outer"][tunnelled].tolist())
+    if transport == "udp":
+        tunnels |= set(rows["flow"][tunnelled].tolist())
     numbers = sorted({int(n) for row in told for n in row[name].split(",") if n})
     theirs = streams_of_tshark(path, transport, numbers)
     for number in numbers:
@@ -204,16 +208,22 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
         except Exception:  # noqa: BLE001 - told as a difference
             yield f"{name} {number}: not here"
             continue
-        flipped = int(reading.flows[ours.flow]["flipped"])
-        for peer in (0, 1):
-            mine = ours.side(forward=peer == flipped)
-            other = theirs[number][peer]
+        if ours.flow in tunnels:
+            continue
+        for end, other in theirs[number].items():
+            forward = end == _end(ours.client)
+            mine = ours.side(forward=forward)
             # Behind a hole that nobody acknowledged before the capture ended, `follow` shows nothing
             # and the engine what there is: see docs/analysis.md.
-            tail = ours.missing(forward=peer == flipped) and mine.startswith(other)
+            tail = ours.missing(forward=forward) and mine.startswith(other)
             if mine != other and not tail and ours.flow not in renewed:
                 same = len(os.path.commonprefix([mine, other]))
                 yield (
-                    f"{name} {number} peer {peer}: {len(mine)} bytes here, {len(other)} there, "
-                    f"the same up to {same}; missing {ours.missing(forward=peer == flipped)}"
+                    f"{name} {number} from {end}: {len(mine)} bytes here, {len(other)} there, "
+                    f"the same up to {same}; missing {ours.missing(forward=forward)}"
                 )
+
+
+def _end(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -222,7 +222,9 @@ TUNNELS = {
     "geneve": lambda d: ip4(
         *OUTER, 17, udp(33333, 6081, struct.pack(">BBHI", 0, 0, 0x6558, 77 << 8) + ethernet(d))
     ),
-    "gtp": lambda d: ip4(*OUTER, 17, udp(2152, 2152, struct.pack(">BBHI", 0x30, 255, len(d), 9) + d)),
+    "gtp": lambda d: ip4(
+        *OUTER, 17, udp(2152, 2152, struct.pack(">BBHI", 0x30, 255, len(d), 9) + d)
+    ),
     "hop by hop": lambda d: (
         ip6(
             str(ipaddress.IPv6Address(d[8:24])),
@@ -298,9 +300,11 @@ def packet_block(
         stamp = (time << (resolution & 0x7F)) // 10**9
     else:
         stamp = time * 10**resolution // 10**9
-    body = struct.pack(
-        f"{order}IIIII", number, stamp >> 32, stamp & WORD, len(data), length
-    ) + data + bytes(-len(data) % 4)
+    body = (
+        struct.pack(f"{order}IIIII", number, stamp >> 32, stamp & WORD, len(data), length)
+        + data
+        + bytes(-len(data) % 4)
+    )
     if comment:
         body += option(1, comment.encode(), order) + option(0, b"", order)
     return block(6, body, order)
@@ -441,7 +445,9 @@ def mixed(streams: list[list[bytes]], random: Random) -> list[bytes]:
     return out
 
 
-def timed(frames: list[bytes], random: Random, start: int = 1_700_000_000_000_000_000) -> list[Record]:
+def timed(
+    frames: list[bytes], random: Random, start: int = 1_700_000_000_000_000_000
+) -> list[Record]:
     """Give frames times, some close together and some far apart, in whole microseconds."""
     records, time = [], start
     for frame in frames:

@@ -128,6 +128,12 @@ class Pass:
         return [comment for reader in self.readers for comment in reader.comments]
 
     @property
+    def dropped(self) -> int | None:
+        """Packets that were dropped while capturing; None when nobody counted."""
+        counts = [number for reader in self.readers for number in reader.dropped.values()]
+        return sum(counts) if counts else None
+
+    @property
     def stopped(self) -> str:
         """Why reading stopped before the end; "" when it did not."""
         reasons = [reader.stopped for reader in self.readers if reader.stopped]

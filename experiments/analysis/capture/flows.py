@@ -155,6 +155,7 @@ def add(
         side = sides[end]
         side["packets"] = 0
         side["bytes"] = 0
+        side["frames"] = 0
         side["stream"] = 0
         side["missing"] = 0
         side["isn"] = 0

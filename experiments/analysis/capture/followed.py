@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 # What `side` gives at most of one direction; `read` gives any part.
 SIDE_LIMIT: Final = 32 << 20
 _PIECE: Final = 4 << 20
-_ROWS: Final = 1 << 16
+_ROWS: Final = 1 << 13
 
 
 class Followed:
@@ -37,14 +36,9 @@ class Followed:
         self._reading = reading
         self._row = reading.flows[flow]
         self._flipped = int(self._row["flipped"])
-        size = 4 if self._row["version"] == 4 else 16  # noqa: PLR2004 - IPv4
-        ends = [
-            words.end(self._row["address"][side][:size].tobytes(), int(self._row["port"][side]))
-            for side in (0, 1)
-        ]
         self.protocol = "tcp" if self._row["protocol"] == TCP else "udp"
         self.number = int(self._row["number"])
-        self.client, self.server = ends[self._flipped], ends[1 - self._flipped]
+        self.client, self.server = words.ends(self._row)
 
     def __repr__(self) -> str:
         return f"Followed({self.protocol} {self.number}: {self.client} → {self.server})"
@@ -88,21 +82,33 @@ class Followed:
         """Whether its SYN was captured (UDP: always)."""
         return self.protocol == "udp" or bool(self._row["syn_frame"])
 
+    @property
+    def frame_bytes(self) -> tuple[int, int]:
+        """Bytes of the frames forward and back, headers included."""
+        return self._both("frames")
+
     # --- the extents --------------------------------------------------------------------------
 
     @cached_property
-    def _extents(self) -> NDArray[Any]:
-        """All extents, in the order in which they became readable."""
-        return self._reading.extents_of(int(self._row["last_extent"]))
+    def _chain(self) -> NDArray[np.uint32]:
+        """The rows of all extents, in the order in which they became readable."""
+        return self._reading.chain_of(int(self._row["last_extent"]))
 
     @cached_property
-    def _sides(self) -> dict[bool, tuple[NDArray[Any], list[int], list[int]]]:
-        """By direction: its extents, where each starts, and the frame of each."""
-        sides = {}
-        data = self._extents[self._extents["kind"] == DATA]
+    def _data(self) -> NDArray[np.uint32]:
+        """The rows of those that have bytes."""
+        if not self._row["gaps"]:
+            return self._chain
+        return self._chain[self._reading.extents["kind"][self._chain] == DATA]
+
+    @cached_property
+    def _sides(self) -> dict[bool, tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]]:
+        """By direction: the rows of its extents, where each starts, and the frame of each."""
+        rows, sides = self._reading.extents, {}
+        directions = rows["direction"][self._data]
         for forward in (True, False):
-            of = data[data["direction"] == (self._flipped if forward else 1 - self._flipped)]
-            sides[forward] = (of, of["offset"].tolist(), of["frame"].tolist())
+            of = self._data[directions == (self._flipped if forward else 1 - self._flipped)]
+            sides[forward] = (of, rows["offset"][of], rows["frame"][of])
         return sides
 
     @property
@@ -110,24 +116,25 @@ class Followed:
         """The frames at which bytes are known to be missing."""
         if not self._row["gaps"]:
             return ()
-        frames = self._extents["frame"][self._extents["kind"] == GAP]
-        return tuple(sorted(set(frames.tolist())))
+        rows = self._reading.extents
+        holes = self._chain[rows["kind"][self._chain] == GAP]
+        return tuple(sorted(set(rows["frame"][holes].tolist())))
 
     def frames(self, start: int, end: int, *, forward: bool) -> tuple[int, ...]:
         """Return the frames that carry bytes start (included) to end (not) of a direction."""
         _, starts, frames = self._sides[forward]
-        if not starts:
+        if not len(starts):
             return ()
-        first = max(bisect_right(starts, start) - 1, 0)
-        last = max(bisect_right(starts, max(end - 1, start)) - 1, first)
-        return tuple(sorted(set(frames[first : last + 1])))
+        first = max(_place(starts, start), 0)
+        last = max(_place(starts, max(end - 1, start)), first)
+        return tuple(sorted(set(frames[first : last + 1].tolist())))
 
     def time(self, end: int, *, forward: bool) -> float | None:
         """Return when the byte before `end` of a direction was seen; None where there is none."""
         _, starts, frames = self._sides[forward]
-        if not starts:
+        if not len(starts):
             return None
-        frame = frames[max(bisect_right(starts, max(end - 1, 0)) - 1, 0)]
+        frame = int(frames[max(_place(starts, max(end - 1, 0)), 0)])
         return self._reading.relative(int(self._reading.packets[frame - 1]["time"]))
 
     @property
@@ -139,15 +146,14 @@ class Followed:
 
     def read(self, start: int, end: int, *, forward: bool) -> bytes:
         """Return bytes start (included) to end (not) of a direction."""
-        extents, starts, _ = self._sides[forward]
+        rows, starts, _ = self._sides[forward]
         end = min(end, self.length(forward=forward))
         start = max(start, 0)
-        if end <= start or not starts:
+        if end <= start or not len(starts):
             return b""
-        first = bisect_right(starts, start) - 1
-        last = bisect_right(starts, end - 1)
-        data = self._reading.bytes_of(extents[first:last])
-        return data[start - starts[first] : end - starts[first]]
+        first, last = _place(starts, start), _place(starts, end - 1) + 1
+        data = self._reading.bytes_of(self._reading.extents[rows[first:last]])
+        return data[start - int(starts[first]) : end - int(starts[first])]
 
     @property
     def clipped(self) -> bool:
@@ -164,39 +170,35 @@ class Followed:
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:
-        """The pieces of both directions in order, each with its frame and time."""
-        data = self._extents[self._extents["kind"] == DATA]
-        times = self._reading.times_of(data["frame"])
-        bounds = [0, *np.cumsum(data["length"], dtype=np.int64).tolist()]
-        whole = memoryview(self._reading.bytes_of(data[: bisect_right(bounds, 2 * SIDE_LIMIT) - 1]))
-        return tuple(
-            Chunk(frame, time, direction == self._flipped, bytes(whole[first:last]))
-            for frame, time, direction, first, last in zip(
-                data["frame"].tolist(),
-                times,
-                data["direction"].tolist(),
-                bounds[:-1],
-                bounds[1:],
-                strict=True,
-            )
-            if last <= len(whole)
-        )
+        """The pieces of both directions in order, as far as `side` gives their bytes."""
+        if not self.clipped:
+            return tuple(self.walk())
+        kept, room = [], {True: SIDE_LIMIT, False: SIDE_LIMIT}
+        for chunk in self.walk():
+            room[chunk.forward] -= len(chunk.data)
+            if room[chunk.forward] >= 0:
+                kept.append(chunk)
+            elif max(room.values()) < 0:
+                break
+        return tuple(kept)
 
     def walk(self) -> Iterator[Chunk]:
         """Yield all pieces of both directions in order, read a few megabytes at a time."""
-        data = self._extents[self._extents["kind"] == DATA]
+        rows = self._reading.extents
         first = 0
-        while first < len(data):
-            sums = np.cumsum(data["length"][first : first + _ROWS], dtype=np.int64)
+        while first < len(self._data):
+            part = rows[self._data[first : first + _ROWS]]
+            sums = np.cumsum(part["length"], dtype=np.int64)
             count = max(int(np.searchsorted(sums, _PIECE)), 1)
-            part = data[first : first + count]
+            part = part[:count]
             first += count
             whole, at = self._reading.bytes_of(part), 0
+            frames = part["frame"].tolist()
+            ways = (part["direction"] == self._flipped).tolist()
             times = self._reading.times_of(part["frame"])
-            for row, time in zip(part, times, strict=True):
-                piece = whole[at : at + int(row["length"])]
-                at += len(piece)
-                yield Chunk(int(row["frame"]), time, row["direction"] == self._flipped, piece)
+            for frame, time, way, end in zip(frames, times, ways, sums.tolist(), strict=False):
+                yield Chunk(frame, time, way, whole[at:end])
+                at = end
 
     def pieces(self, *, forward: bool) -> Iterator[bytes]:
         """Yield all bytes of a direction, a few megabytes at a time."""
@@ -209,6 +211,11 @@ class Followed:
         for piece in self.pieces(forward=forward):
             digest.update(piece)
         return digest.hexdigest()
+
+
+def _place(starts: NDArray[Any], offset: int) -> int:
+    """Return which of the extents that start there holds an offset; -1 when it is before all."""
+    return int(np.searchsorted(starts, offset, side="right")) - 1
 
 
 __all__ = ["NONE", "SIDE_LIMIT", "Followed"]

@@ -141,6 +141,7 @@ GAP: Final = 1
 _SIDE: Final = [
     ("packets", "<u4"),
     ("bytes", "<u8"),  # payload on the wire, repeated bytes included
+    ("frames", "<u8"),  # bytes of its frames on the wire, headers included
     ("stream", "<u8"),  # bytes that came into the stream
     ("missing", "<u8"),  # bytes known to be missing from it
     ("isn", "<u4"),  # the number before the first byte: what relative numbers count from
@@ -221,11 +222,9 @@ PENDING: Final = np.dtype(
         ("address", "<u8"),
         ("arrival", "<i8"),
         ("seq", "<u4"),
-        ("length", "<u4"),  # in sequence numbers
-        ("captured", "<u4"),  # in bytes that there are
+        ("captured", "<u4"),
         ("frame", "<u4"),
         ("next", "<i4"),
-        ("spare", "<u4"),
     ]
 )
 # An interface of a pcapng section: how its time stamps become ns.

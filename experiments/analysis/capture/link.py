@@ -383,7 +383,6 @@ def _segment(
     row["last_packet"] = frame - 1
     row["last_frame"] = frame
     row["last_time"] = time
-    packet["status"] |= status
     if quoted or not whole:
         return
     if wire - at < header:
@@ -394,22 +393,21 @@ def _segment(
     status = tcp.analyse(
         seq, ack, length, flags, width, frame, time, status, flow, direction, flows
     )
-    packet["status"] |= status
     packet["seq"] = tcp.relative(seq, flow, direction, flows)
     if flags & ACK:
         packet["ack"] = tcp.relative(ack, flow, 1 - direction, flows)
     side = row["side"][direction]
     side["packets"] += 1
     side["bytes"] += length
+    side["frames"] += np.int64(packet["length"])
     if header < 20:
         packet["status"] |= MALFORMED
         return
     start = at + header
-    # What an exception in a cut header would leave out is left out: see Wireshark's order of work.
+    tcp.opened(flags, frame, time, flow, direction, flows)
     if end < start:
-        packet["status"] |= tcp.opened(flags, frame, time, flow, direction, flows)
-        return
-    packet["status"] |= tcp.opened(flags, frame, time, flow, direction, flows)
+        return  # its options are cut off; Wireshark says nothing of such a segment either
+    packet["status"] |= status
     if flags & SYN:
         tcp.options(window, at + 20, start, flags, flow, direction, flows)
     captured = min(end, wire) - start
@@ -434,7 +432,7 @@ def _datagram(
         return _STOP, at, end, wire
     source_port, target_port = _u16(window, at), _u16(window, at + 2)
     told = _u16(window, at + 4)
-    if told < 8 and told != 0:
+    if told < 8 and (told != 0 or version == 4):  # 0: a jumbogram (RFC 2675)
         packet["status"] |= MALFORMED
         return _STOP, at, end, wire
     if told and not quoted and whole:
@@ -468,6 +466,7 @@ def _datagram(
     side = row["side"][direction]
     side["packets"] += 1
     side["bytes"] += max(wire - start, 0)
+    side["frames"] += np.int64(packet["length"])
     packet["payload"] = base + start
     packet["payload_captured"] = max(end - start, 0)
     packet["payload_length"] = max(wire - start, 0)
@@ -539,7 +538,7 @@ def decode(
             source, target = np.int64(state[R_FROM]), np.int64(state[R_TO])
             version = np.int64(state[R_VERSION])
             what = _IP + np.int64(state[R_NEXT])
-            vlan, outer = np.int64(state[R_VLAN]), np.int64(state[R_OUTER])
+            outer = np.int64(state[R_OUTER])
             depth = np.int64(state[R_DEPTH])
             base = np.int64(state[SIDE_BASE]) - np.int64(state[SIDE_FROM])
             packet["status"] = (packet["status"] & ~np.int64(FRAGMENT)) | REASSEMBLED
@@ -592,8 +591,10 @@ def decode(
                         state[R_ID] = _u16(window, at + 4)
                         state[R_OFFSET] = (fraction & 0x1FFF) * 8
                         state[R_MORE] = 1 if fraction & 0x2000 else 0
-                        return _piece(start, end, source, target, version, protocol, vlan, outer,
-                                      depth, state)  # fmt: skip
+                        # As in Wireshark: VLANs keep fragments of IPv4 apart, not those of IPv6.
+                        state[R_VLAN] = vlan
+                        return _piece(start, end, source, target, version, protocol, outer, depth,
+                                      state)  # fmt: skip
                     if fraction & 0x1FFF:
                         break
                     whole = False
@@ -613,7 +614,7 @@ def decode(
                 version = np.int64(6)
                 source, target = at + 8, at + 24
                 protocol = np.int64(window[at + 6])
-                if total:
+                if total or protocol:  # 0 and options by hop: a jumbogram (RFC 2675)
                     wire = min(wire, at + 40 + total)
                     end = min(end, wire)
                 packet["protocol"] = protocol
@@ -655,7 +656,8 @@ def decode(
                             state[R_ID] = _u32(window, at - 4)
                             state[R_OFFSET] = fraction & 0xFFF8
                             state[R_MORE] = fraction & 1
-                            return _piece(at, end, source, target, version, following, vlan,
+                            state[R_VLAN] = 0
+                            return _piece(at, end, source, target, version, following,
                                           outer, depth, state)  # fmt: skip
                         if fraction & 0xFFF8:
                             break
@@ -693,6 +695,9 @@ def decode(
                         packet["status"] |= QUOTED
                         at = start
                         what = np.int64(_IPV4 if protocol == 1 else _IPV6)
+                        if protocol == 1 and window[at - 8] == 5:
+                            # Of a redirect Wireshark reads what RFC 792 promises: 64 bits.
+                            end = min(end, at + 28)
                         keep_net, keep = packet["net"], packet["layer"]
                         _quote(window, at, end, wire, base, outer, frame, packet, flows, slots,
                                pending, extents, state)  # fmt: skip
@@ -710,7 +715,6 @@ def decode(
                 packet["net"] = what
                 packet["layer"] = (at - origin) & 0xFFFF if resume == FRESH_START else 0
                 if what in (0x8100, 0x88A8, 0x9100) and left >= 2:
-                    # Part of what tells fragments apart: the same address in two VLANs is two.
                     vlan = _u16(window, at) & 0x0FFF
             what, at = _shim(window, what, at, end)
     state[NEXT] = count
@@ -726,12 +730,12 @@ def _known(kind: int) -> bool:
 
 @kernel
 def _piece(
-    at: int, end: int, source: int, target: int, version: int, protocol: int, vlan: int,
-    outer: int, depth: int, state: NDArray[np.int64],
+    at: int, end: int, source: int, target: int, version: int, protocol: int, outer: int,
+    depth: int, state: NDArray[np.int64],
 ) -> int:  # fmt: skip
     state[R_AT], state[R_END], state[R_WIRE] = at, end, end
     state[R_FROM], state[R_TO], state[R_VERSION] = source, target, version
-    state[R_NEXT], state[R_VLAN], state[R_OUTER] = protocol, vlan, outer
+    state[R_NEXT], state[R_OUTER] = protocol, outer
     state[R_DEPTH] = depth
     return PIECE
 

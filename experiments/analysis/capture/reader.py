@@ -34,6 +34,8 @@ ROWS: Final = 1 << 14
 _SECTION: Final = 0x0A0D0D0A
 _DESCRIPTION: Final = 1
 _SECRETS: Final = 10
+_STATISTICS: Final = 5
+_DROPPED: Final = 5  # an option of it: packets that the interface dropped
 _TLS_KEYS: Final = 0x544C534B
 _ORDER: Final = 0x1A2B3C4D
 _MOST_INTERFACES: Final = 1 << 16
@@ -71,6 +73,7 @@ class Reader:
         self.source = source
         self.comments: list[Comment] = []
         self.secrets = bytearray()
+        self.dropped: dict[int, int] = {}  # by interface, where somebody counted
         self.stopped = source.trouble
         self.ended = False
         self.records: NDArray[np.void] = np.zeros(0, RECORD)
@@ -192,7 +195,13 @@ class Reader:
         elif kind == _DESCRIPTION:
             if size < 20 or not self._interface(block, sign):
                 return self._wrong(2)
-        elif size >= 20:
+        elif kind == _STATISTICS and size >= 24:
+            told = options(block[20:-4], sign).get(_DROPPED, b"")
+            if len(told) == 8:
+                number = struct.unpack_from(f"{sign}I", block, 8)[0]
+                # Counted from the beginning: the last one counts.
+                self.dropped[number] = struct.unpack(f"{sign}Q", told)[0]
+        elif kind == _SECRETS and size >= 20:
             secret, length = struct.unpack_from(f"{sign}II", block, 8)
             if secret == _TLS_KEYS and len(self.secrets) < _MOST_SECRETS:
                 self.secrets += block[16 : min(16 + length, size - 4)]

@@ -101,6 +101,8 @@ class Reading:
         self.secrets: bytes = b"".join(bytes(reader.secrets) for reader in engine.readers)
         self.files: tuple[File, ...] = tuple(source.file for source in engine.sources)
         self.streams: int = engine.count
+        self.interrupted: bool = engine.interrupted
+        self.dropped: int | None = engine.dropped
 
     def __enter__(self) -> Reading:
         return self
@@ -255,6 +257,10 @@ class Reading:
             )
         return Followed(self, flow)
 
+    def ends(self, flow: int) -> tuple[str, str]:
+        """Return client and server of a conversation, each "address:port"."""
+        return words.ends(self.flows[flow])
+
     def find(self, protocol: str, number: int) -> Followed:
         """Return a conversation by its number among those of TCP, or of UDP."""
         wanted = TCP if protocol == "tcp" else 17
@@ -285,12 +291,8 @@ class Reading:
                 yield self._handshake(row)
 
     def _handshake(self, row: np.void) -> Handshake:
-        size = 4 if row["version"] == 4 else 16  # noqa: PLR2004 - IPv4
         client = int(self.packets[row["syn_frame"] - 1]["direction"])
-        ends = [
-            words.end(row["address"][side][:size].tobytes(), int(row["port"][side]))
-            for side in (client, 1 - client)
-        ]
+        ends = words.ends(row, client)
         steps = []
         for name, side, flags in (
             ("syn_frame", client, "SYN"),
@@ -335,10 +337,16 @@ class Reading:
                 return into[:count][::-1]
             most *= 8
 
-    def extents_of(self, last: int) -> NDArray[Any]:
-        """Return the extents of a flow, given the row of its last one."""
-        rows = self._pass.extents.view()
-        return rows[self._chain("extent_chain", rows, last)] if last != NONE else rows[:0]
+    @property
+    def extents(self) -> NDArray[Any]:
+        """All extents (layout.EXTENT), mapped."""
+        return self._pass.extents.view()
+
+    def chain_of(self, last: int) -> NDArray[np.uint32]:
+        """Return the rows of a flow's extents in order, given the last one."""
+        if last == NONE:
+            return np.zeros(0, np.uint32)
+        return self._chain("extent_chain", self.extents, last)
 
     def frames_of(self, last: int) -> tuple[int, ...]:
         """Return the frames of a flow, given the row of its last packet."""

@@ -32,7 +32,6 @@ from experiments.analysis.capture.layout import (
     LOST_BEFORE,
     NO_SCALE,
     OUT_OF_ORDER,
-    PORTS_REUSED,
     RETRANSMISSION,
     RST,
     SIDE_AGAIN,
@@ -337,13 +336,13 @@ def _settle(
         at = _take(expected, flow, direction, flows, pending, state)
         if at >= 0:
             node = pending[at]
-            length, captured = np.int64(node["length"]), np.int64(node["captured"])
+            # As much as was captured of it: what was cut off may still come again.
+            captured = np.int64(node["captured"])
             skip = (expected - np.int64(node["seq"])) & _WORD
-            if length > skip:
-                side["expected"] = (expected + length - skip) & _WORD
-                if captured > skip:
-                    _extent(np.int64(node["address"]) + skip, captured - skip, node["frame"], DATA,
-                            flow, direction, flows, extents, state)  # fmt: skip
+            if captured > skip:
+                side["expected"] = (expected + captured - skip) & _WORD
+                _extent(np.int64(node["address"]) + skip, captured - skip, node["frame"], DATA,
+                        flow, direction, flows, extents, state)  # fmt: skip
             continue
         lowest = np.int64(pending[side["pending"]]["seq"])
         if by_frame <= 0 or not before(lowest, acknowledged):
@@ -355,7 +354,7 @@ def _settle(
 
 @kernel
 def _wait(
-    seq: int, length: int, captured: int, address: int, frame: int,
+    seq: int, captured: int, address: int, frame: int,
     flow: int, direction: int, flows: NDArray[np.void], pending: NDArray[np.void],
     state: NDArray[np.int64],
 ) -> None:  # fmt: skip
@@ -371,11 +370,9 @@ def _wait(
     node["address"] = address
     node["arrival"] = state[ARRIVALS]
     node["seq"] = seq
-    node["length"] = length
     node["captured"] = captured
     node["frame"] = frame
     node["next"] = -1
-    node["spare"] = 0
     state[ARRIVALS] += 1
     state[WAITING] += 1
     side["waiting"] += 1
@@ -461,9 +458,7 @@ def deliver(
             side["expected"] = (seq + length) & _WORD
             _extent(address, captured, frame, DATA, flow, direction, flows, extents, state)
         return
-    _wait(
-        seq, length, captured - skip, address + skip, frame, flow, direction, flows, pending, state
-    )
+    _wait(seq, captured - skip, address + skip, frame, flow, direction, flows, pending, state)
 
 
 @kernel
@@ -479,11 +474,10 @@ def flush(
 @kernel
 def opened(
     flags: int, frame: int, time: int, flow: int, direction: int, flows: NDArray[np.void]
-) -> int:
-    """Follow the handshake: note its frames and the round trip. Return PORTS_REUSED or 0."""
+) -> None:
+    """Follow the handshake: note its frames and the round trip."""
     row = flows[flow]
     kind = flags & (SYN | ACK)
-    status = 0
     if kind == SYN:
         if row["syn_frame"] == 0:
             row["syn_frame"] = frame
@@ -499,7 +493,6 @@ def opened(
         row["side"][direction]["flags"] &= ~SIDE_UNSCALED & 0xFFFF
     if flags & SYN:
         row["side"][direction]["flags"] |= SIDE_UNSCALED
-    return status
 
 
 @kernel
@@ -543,16 +536,3 @@ def relative(number: int, flow: int, direction: int, flows: NDArray[np.void]) ->
     """Return a sequence number counted from the initial one of a direction."""
     side = flows[flow]["side"][direction]
     return (number - np.int64(side["isn"])) & _WORD if side["flags"] & SIDE_ISN else number
-
-
-__all__ = [
-    "PORTS_REUSED",
-    "analyse",
-    "datagram",
-    "deliver",
-    "flush",
-    "opened",
-    "options",
-    "relative",
-    "reused",
-]

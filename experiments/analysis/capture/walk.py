@@ -47,6 +47,7 @@ _OLD_PACKET: Final = 2
 _SIMPLE_PACKET: Final = 3
 _PACKET: Final = 6
 _SECRETS: Final = 10
+_STATISTICS: Final = 5
 _SECOND: Final = 1_000_000_000
 
 
@@ -139,7 +140,7 @@ def pcapng(
         if end - at < 12:
             break
         kind = _u32(window, at, big)
-        if kind in (_SECTION, _DESCRIPTION, _SECRETS):
+        if kind in (_SECTION, _DESCRIPTION, _SECRETS, _STATISTICS):
             outcome = BLOCK
             break
         size = _u32(window, at + 4, big)

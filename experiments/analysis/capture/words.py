@@ -128,6 +128,15 @@ def end(raw: bytes, port: int) -> str:
     return f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
 
 
+def ends(flow: np.void, first: int | None = None) -> tuple[str, str]:
+    """Return the ends of a flow, "address:port"; the client first, or the one asked for."""
+    size = 4 if flow["version"] == 4 else 16  # noqa: PLR2004 - IPv4
+    one = int(flow["flipped"]) if first is None else first
+    address, port = flow["address"], flow["port"]
+    client, server = (end(address[n][:size].tobytes(), int(port[n])) for n in (one, 1 - one))
+    return client, server
+
+
 def mac(raw: bytes) -> str:
     """Return a hardware address; all ones is "Broadcast", as Wireshark has it."""
     return "Broadcast" if raw == b"\xff" * len(raw) else raw.hex(":")

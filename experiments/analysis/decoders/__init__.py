@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from experiments.analysis import layers
-from experiments.analysis.model import Opener
+from experiments.analysis.model import Chunk, Opener, Stream
 from lab import table
 
 if TYPE_CHECKING:
-    from experiments.analysis.model import Decoded, Decoder, Stream
+    from experiments.analysis.model import Decoded, Decoder
 
 # How many protocols may lie inside one another: TLS after STARTTLS, HTTP in it, WebSocket in that.
 DEEPEST: Final = 6
+# How many chunks tell whether a stream was captured from its middle on, the wrong way round.
+_FEW: Final = 32
 # Recognises everything, so it is asked last.
 _LAST: Final = "unknown"
 
@@ -25,9 +27,15 @@ def _table() -> dict[str, Decoder]:
     return table.scan(sys.modules[__name__], "DECODER")
 
 
+@functools.cache
+def _ordered() -> tuple[Decoder, ...]:
+    rows = sorted(_table().items(), key=lambda row: (row[0] == _LAST, row[0]))
+    return tuple(decoder for _, decoder in rows)
+
+
 def decoders() -> dict[str, Decoder]:
     """Return the decoders by name, in the order in which they are asked."""
-    return dict(sorted(_table().items(), key=lambda row: (row[0] == _LAST, row[0])))
+    return {decoder.name: decoder for decoder in _ordered()}
 
 
 def decode(stream: Stream, keys: bytes = b"", *, hint: str = "") -> Decoded | None:
@@ -41,9 +49,18 @@ def decode(stream: Stream, keys: bytes = b"", *, hint: str = "") -> Decoded | No
 
 
 def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | None:
-    decoder = _choose(stream, hint)
-    if not decoder:
+    if not any(chunk.data for chunk in stream.chunks):
         return None
+    decoder = _table().get(hint) or _choose(stream)
+    if decoder.name != _LAST:
+        return _read(stream, decoder, keys, depth)
+    other = _choose(_mirrored(stream, _FEW))
+    if other.name != _LAST:
+        return _flipped(_read(_mirrored(stream), other, keys, depth))
+    return _read(stream, decoder, keys, depth)
+
+
+def _read(stream: Stream, decoder: Decoder, keys: bytes, depth: int) -> Decoded:
     decoded = decoder.decode(stream)
     inside, facts = list(decoded.layers), dict(decoded.facts)
     if keys and isinstance(decoder, Opener):
@@ -80,10 +97,26 @@ def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | Non
     )
 
 
-def _choose(stream: Stream, hint: str) -> Decoder | None:
-    known = decoders()
-    if not any(chunk.data for chunk in stream.chunks):
-        return None
-    if hint in known:
-        return known[hint]
-    return next((decoder for decoder in known.values() if decoder.recognises(stream)), None)
+def _choose(stream: Stream) -> Decoder:
+    return next(decoder for decoder in _ordered() if decoder.recognises(stream))
+
+
+def _mirrored(stream: Stream, most: int | None = None) -> Stream:
+    """Return a stream with its ends exchanged: whoever comes first in a capture may have answered.
+
+    most -- how many chunks are kept, None: all.
+    """
+    chunks = tuple(
+        Chunk(chunk.frame, chunk.time, not chunk.forward, chunk.data)
+        for chunk in stream.chunks[:most]
+    )
+    return Stream(stream.protocol, stream.number, stream.server, stream.client, chunks)
+
+
+def _flipped(decoded: Decoded) -> Decoded:
+    """Return what was read in a mirrored stream as read in the stream itself."""
+    return replace(
+        decoded,
+        passages=tuple(replace(row, forward=not row.forward) for row in decoded.passages),
+        exposures=tuple(replace(row, forward=not row.forward) for row in decoded.exposures),
+    )

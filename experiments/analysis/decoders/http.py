@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from experiments.analysis import chatjson, forms, http1, layers, markup, stanzas
+from experiments.analysis import chatjson, forms, http1, layers, markup, sasl, stanzas
 from experiments.analysis.model import Decoded, Exposure, Layer, Passage, Span
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _authorization(request: http1.Message) -> Iterator[Exposure]:
         if header.name.lower() not in {"authorization", "proxy-authorization"}:
             continue
         scheme, _, value = header.value.partition(" ")
-        reader = {"basic": _basic, "digest": _digest}.get(scheme.lower())
+        reader = _SCHEMES.get(scheme.lower())
         if reader:
             yield from reader(header, value)
         elif value:
@@ -239,6 +239,18 @@ def _digest(header: http1.Header, value: str) -> Iterator[Exposure]:
         yield Exposure("user", user, where, _SENT, *place)
     if parts.get("response"):
         yield Exposure("hash", parts["response"], where, _SENT, *place, (), about)
+
+
+def _ntlm(header: http1.Header, value: str) -> Iterator[Exposure]:
+    """Yield who signs in with NTLM, alone or in Negotiate; of other tickets, the ticket."""
+    found = sasl.ntlm(sasl.unpack(value.encode("latin-1", "replace")) or b"")
+    where, place = f"request header {header.name}", (header.start, header.end)
+    for kind, text, about in found or (("token", value, {"scheme": "Negotiate"}),):
+        if text and (found or not value.startswith("TlRMTVNT")):  # an NTLM message without a name
+            yield Exposure(kind, text, where, _SENT, *place, ("base64",) if found else (), about)
+
+
+_SCHEMES: Final = {"basic": _basic, "digest": _digest, "ntlm": _ntlm, "negotiate": _ntlm}
 
 
 def _fields(request: http1.Message) -> Iterator[forms.Field]:

@@ -41,6 +41,10 @@ _VERSIONS: Final = {
         "2", bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9"), b"quicv2 ", 1
     ),
 }
+_DRAFTS: Final = {
+    23: bytes.fromhex("c3eef712c72ebb5a11a7d2432bb46365bef9f502"),
+    29: bytes.fromhex("afbfec289993d24c9e9786f19c6111e04390a899"),
+}
 _GOOGLE: Final = re.compile(rb"Q0[2-5][0-9]")
 _SENT: Final = True
 # Datagrams of a client that are looked at: a hello may take several.
@@ -121,7 +125,7 @@ def _first(data: bytes, position: int = 0) -> _Packet | None:
     """Read the header of an Initial packet (RFC 9000, 17.2.2)."""
     if len(data) < position + 7 or data[position] & 0xC0 != 0xC0:  # noqa: PLR2004 (a long header)
         return None
-    version = _VERSIONS.get(int.from_bytes(data[position + 1 : position + 5], "big"))
+    version = _version(int.from_bytes(data[position + 1 : position + 5], "big"))
     if not version or data[position] >> 4 & 3 != version.initial:
         return None
     at = position + 5
@@ -135,6 +139,15 @@ def _first(data: bytes, position: int = 0) -> _Packet | None:
     if not length or length[0] < 20 or length[1] + length[0] > len(data):  # noqa: PLR2004
         return None
     return _Packet(version, destination, length[1], position, length[1] + length[0])
+
+
+def _version(number: int) -> _Version | None:
+    """Return a version, or one of the drafts before the first: two salts were in use."""
+    draft = number - 0xFF000000
+    for first, last in ((23, 28), (29, 34)):
+        if first <= draft <= last:
+            return _Version(f"draft {draft}", _DRAFTS[first], b"quic ", 0)
+    return _VERSIONS.get(number)
 
 
 def _number(data: bytes, at: int) -> tuple[int, int] | None:

@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from experiments.analysis import dialogue
 from experiments.analysis.model import Decoded, Exposure, Passage, Span
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ _COMMAND: Final = re.compile(
 )
 _USER: Final = re.compile(rb"(?:log ?in|user ?name|user)\s*:\s*\Z", re.IGNORECASE)
 _PASSWORD: Final = re.compile(rb"pass(?:word|code)[^\r\n:]{0,40}:\s*\Z", re.IGNORECASE)
+_ASKS: Final = re.compile(rb"log ?in:|user ?name:|password", re.IGNORECASE)
 _WRONG: Final = re.compile(rb"incorrect|fail|denied|invalid", re.IGNORECASE)
 _ERASE: Final = frozenset(b"\x08\x7f")
 _TAIL: Final = 256
@@ -38,6 +40,7 @@ class Telnet:
     def decode(self, stream: Stream) -> Decoded:
         """Read what was typed at each prompt, and the lines after it."""
         sides = {forward: _plain(stream, forward=forward) for forward in (True, False)}
+        client = not (_prompts(sides[True]) and not _prompts(sides[False]))
         reader = _Reader()
         offsets = {True: 0, False: 0}
         cursors = {True: 0, False: 0}
@@ -46,13 +49,18 @@ class Telnet:
             passage = sides[chunk.forward]
             start = cursors[chunk.forward]
             end = cursors[chunk.forward] = _until(passage, offsets[chunk.forward])
-            for position in range(start, end) if chunk.forward else ():
+            for position in range(start, end) if chunk.forward is client else ():
                 reader.typed(passage, position)
-            if not chunk.forward:
+            if chunk.forward is not client:
                 reader.printed(passage.content[start:end])
         reader.judge()
         kept = tuple(passage for passage in sides.values() if passage.content)
         return Decoded("telnet", kept, tuple(reader.found))
+
+
+def _prompts(passage: Passage) -> bool:
+    """Whether a side asks for a name or a password, as a server does."""
+    return bool(_ASKS.search(passage.content[: dialogue.HEAD]))
 
 
 def _until(passage: Passage, offset: int) -> int:

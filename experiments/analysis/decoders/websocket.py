@@ -205,11 +205,12 @@ def _unpacked(content: bytes, unpacker: zlib._Decompress) -> tuple[bytes | None,
 
 def _told(passage: Passage) -> Iterator[Exposure]:
     content, forward, codings = passage.content, passage.forward, passage.encodings
+    asked = "masked" in codings  # as only what a client sends is
     prefix = _PREFIX.match(content)
     skip = prefix.end() if prefix else 0
     body = content[skip:]
     if body[:1] in {b"{", b"["}:
-        for told in chatjson.read(body, asked=forward):
+        for told in chatjson.read(body, asked=asked):
             place = passage.place(told.start + skip, told.end + skip)
             where = f"{passage.where}, JSON field {told.key}"
             yield Exposure(told.kind, told.text, where, forward, *place, codings, told.about)
@@ -247,7 +248,7 @@ def _stomp(passage: Passage) -> Iterator[Exposure]:
     text = body.rstrip(b"\0\r\n")
     about = {"room": headers.get("destination", "")}
     if text[:1] in {b"{", b"["}:
-        for told in chatjson.read(text, asked=forward):
+        for told in chatjson.read(text, asked="masked" in codings):
             place = passage.place(told.start + start, told.end + start)
             merged = {**about, **told.about}
             where = f"STOMP {command}, JSON field {told.key}"

@@ -352,6 +352,41 @@ WHATSAPP: list[Turn] = [
     ),
     (S, b"\0\0\x05\xf8\x03\x01:\x91" + bytes(range(200))),
 ]
+MQTT_TEXT = b'{"from":"bob","text":"hi alice"}'
+MQTT: list[Turn] = [
+    (C, b"\x10\x1d\0\x04MQTT\x04\xc2\0\x3c\0\x02c1\0\x05alice\0\x06s3cret"),
+    (S, b"\x20\x02\0\0"),
+    (C, b"\x82\x08\0\x01\0\x03tea\0" + b"\x30\x0f\0\x03teagood even!"),
+    (S, b"\x32" + bytes([7 + len(MQTT_TEXT)]) + b"\0\x03tea\0\x01" + MQTT_TEXT),
+]
+SSH: list[Turn] = [
+    (S, b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"),
+    (C, b"SSH-2.0-PuTTY_0.78\r\n" + bytes(range(200))),
+]
+SIP_TEXT = b"Watson, come here."
+SIP: list[Turn] = [
+    (
+        C,
+        (
+            b"MESSAGE sip:user2@domain.com SIP/2.0\r\nVia: SIP/2.0/TCP user1pc.domain.com\r\n"
+            b"From: <sip:user1@domain.com>;tag=49583\r\nTo: Two <sip:user2@domain.com>\r\n"
+            b'Authorization: Digest username="user1", realm="domain.com", response="0f0f"\r\n'
+            b"Call-ID: asd88asd77a@1.2.3.4\r\nCSeq: 1 MESSAGE\r\nContent-Type: text/plain\r\n"
+            b"Content-Length: 18\r\n\r\n" + SIP_TEXT
+        ),
+    ),
+    (S, b"SIP/2.0 200 OK\r\nFrom: <sip:user1@domain.com>\r\nContent-Length: 0\r\n\r\n"),
+]
+MSN_BODY = b"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=UTF-8\r\n\r\n"
+MSN: list[Turn] = [
+    (C, b"USR 1 alice@example.org 17262740.1050826919.32308\r\n"),
+    (S, b"USR 1 OK alice@example.org Alice\r\n"),
+    (C, b"CAL 2 bob@example.org\r\n"),
+    (S, b"JOI bob@example.org Bob%20B\r\n"),
+    (C, b"MSG 3 N %d\r\n" % (len(MSN_BODY) + 5) + MSN_BODY + b"hello"),
+    (S, b"MSG bob@example.org Bob %d\r\n" % (len(MSN_BODY) + 6) + MSN_BODY + b"hi you"),
+    (C, b"OUT\r\n"),
+]
 NOISE: list[Turn] = [(C, bytes(range(256)) * 2), (S, b"\x9c" * 40)]
 
 
@@ -456,6 +491,10 @@ def corpus() -> dict[str, tuple[str, list[Turn]]]:
         "dns_tcp": DNS_TCP,
         "whatsapp": WHATSAPP,
         "noise": NOISE,
+        "mqtt": MQTT,
+        "ssh": SSH,
+        "sip": SIP,
+        "msn": MSN,
         "tls12": list(tls("TLSv1_2")[0]),
         "tls13": list(tls("TLSv1_3")[0]),
         "ftp_tls": list(

@@ -129,7 +129,11 @@ def test_googles_quic_says_it_in_the_clear() -> None:
     data = b"\xc3Q046\x50" + bytes(8) + b"\0\0\0\x01" + bytes(16)
     data += b"CHLO\x02\0\0\0" + table + b"chat.exampleChrome/83." + bytes(50)
     decoded, rows = read([(C, data)], protocol="udp")
-    assert decoded.facts == {"version": "Google QUIC Q046", "server name": "chat.example"}
+    assert decoded.facts == {
+        "sealed": "yes",
+        "version": "Google QUIC Q046",
+        "server name": "chat.example",
+    }
     assert [(row.kind, row.text) for row in rows] == [
         ("server_name", "chat.example"),
         ("browser", "Chrome/83."),
@@ -160,7 +164,7 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
         (os.urandom(50), "too short"),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
         (b"\x1f\x8b\x08" + os.urandom(100), "gzip"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n" + os.urandom(100), "SSH"),
+        (b"YMSG\x00\x10" + os.urandom(100), "Yahoo"),
     ],
 )
 def test_what_nobody_knows_is_measured(data: bytes, word: str) -> None:

@@ -142,6 +142,19 @@ def test_a_text_stands_where_it_is_said_to_stand(name: str) -> None:
             assert text.encode().strip() in written.replace(b"\r\n", b"\n"), exposure
 
 
+@pytest.mark.parametrize("name", sorted(set(CORPUS) - {"noise"}))
+def test_who_is_taken_for_the_client_does_not_matter(name: str) -> None:
+    """A capture that begins with an answer has its ends exchanged; it tells the same."""
+    protocol, turns = CORPUS[name]
+    one = decode(stream(turns, protocol=protocol))
+    other = decode(stream(shuffled_sides(turns), protocol=protocol))
+    assert one
+    assert other
+    assert (other.protocol, other.inside) == (one.protocol, one.inside)
+    told = {(e.kind, e.text, e.forward) for e in one.exposures if e.kind in EXACT}
+    assert {(e.kind, e.text, not e.forward) for e in other.exposures if e.kind in EXACT} == told
+
+
 def test_an_empty_stream_is_nothing() -> None:
     """A connection without a byte is not decoded."""
     assert decode(Stream("tcp", 0, "a:1", "b:2", ())) is None

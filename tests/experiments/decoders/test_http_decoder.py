@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import HTTP, XMPP, C, S, Turn, http, read, said, tls
+from conversations import HTTP, XMPP, C, S, Turn, b64, http, read, said, tls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +48,24 @@ def test_digest_and_bearer() -> None:
     ):
         _, rows = read([(C, b"GET / HTTP/1.1\r\n" + field + b"\r\n\r\n")])
         assert [(row.kind, row.text) for row in rows if row.kind != "url"] == expected
+
+
+def test_ntlm() -> None:
+    """The third message of NTLM names domain, user and host, and holds a hash."""
+    parts = [b"", b"\x11" * 24, "LAB".encode("utf-16-le"), "alice".encode("utf-16-le")]
+    parts += ["DESK".encode("utf-16-le"), b""]
+    head, data, at = b"NTLMSSP\0\x03\0\0\0", b"", 64
+    for part in parts:
+        head += len(part).to_bytes(2, "little") * 2 + (at + len(data)).to_bytes(4, "little")
+        data += part
+    message = head + b"\x01\0\0\0" + data
+    for scheme in (b"NTLM", b"Negotiate"):
+        field = b"Authorization: " + scheme + b" " + b64(message)
+        _, rows = read([(C, b"GET / HTTP/1.1\r\n" + field + b"\r\n\r\n")])
+        assert [(row.kind, row.text) for row in rows if row.kind != "url"] == [
+            ("user", "LAB\\alice"),
+            ("hash", "11" * 24),
+        ]
 
 
 def test_pipelined_requests_and_their_answers() -> None:
