@@ -116,7 +116,7 @@ def _one(options: Options, keys: bytes) -> int:
             _stream(reading, name, keys, as_json=options.json)
         if reading.stopped:
             print(plain(reading.stopped), file=sys.stderr)  # noqa: T201 - its user waits for it
-        return INTERRUPTED if "interrupted" in reading.stopped else 0
+        return INTERRUPTED if reading.interrupted else 0
 
 
 def _stream(reading: Reading, name: tuple[str, int], keys: bytes, *, as_json: bool) -> None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _LABEL: Final = 13
 _CANDIDATES: Final = 60
 _INLINE: Final = 400
-_SECRET_KINDS: Final = ("password", "hash", "user", "token", "cookie")
 
 
 @dataclass
@@ -107,8 +106,8 @@ def _form(form: str, packed: str) -> str:
 
 def _verdict(heard: Heard) -> Text:
     view = heard.overview
-    read = view.contacts.rows or view.names.rows or view.credentials.rows
-    private = view.messages_total or wording.passwords(heard)
+    read = view.contacts.rows or view.names.rows or view.credentials
+    private = view.messages_total or view.passwords.rows
     style = "bold red" if private else "bold yellow" if read else "bold"
     return Text(wording.sentence(heard), style)
 
@@ -197,28 +196,29 @@ def _messages(heard: Heard, longest: int) -> list[Text]:
     return told
 
 
-def _credentials(tally: Tally) -> list[Text]:
+def _credentials(rows: list[dict[str, Any]]) -> list[Text]:
     """Return passwords first, each beside its user; users who have one are not told again."""
-    grouped: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for row in tally.rows.values():
-        key = (row["kind"], row["text"], row["about"].get("user", ""))
-        grouped.setdefault(key, row)
-    with_password = {user for kind, _, user in grouped if kind == "password"}
-    rows = sorted(grouped.values(), key=lambda row: _SECRET_KINDS.index(row["kind"]))
+    with_password = {row["about"].get("user", "") for row in rows if row["kind"] == "password"}
     told = []
     for row in rows:
         user = row["about"].get("user", "")
         if row["kind"] == "user" and row["text"] in with_password:
             continue
         whose = f"{plain(user, 60)} / " if user and row["kind"] != "user" else ""
+        refused = " (refused)" if row["about"].get("accepted") == "no" else ""
         colour = "bold red" if row["kind"] == "password" else "bold"
         told.append(
             Text.assemble(
-                f"{row['kind']} ", (f"{whose}{plain(row['text'], 100)}", colour),
-                (f"  at {row['destination']}, {_where(row)}", "dim"),
+                f"{row['kind']} ", (f"{whose}{plain(row['text'], 100)}{refused}", colour),
+                (f"  at {_server(row)}, {_where(row)}", "dim"),
             )
         )  # fmt: skip
     return told
+
+
+def _server(row: dict[str, Any]) -> str:
+    server: str = row["destination" if row["direction"] == "forward" else "source"]
+    return server
 
 
 def _where(row: dict[str, Any]) -> str:

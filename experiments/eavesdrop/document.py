@@ -35,7 +35,6 @@ def head(heard: Heard) -> dict[str, Any]:
                 "link_type": interface.link,
                 "link": LINKS.get(interface.link, f"link type {interface.link}"),
                 "snap_length": interface.snap,
-                "dropped": getattr(interface, "dropped", None),
             }
             for interface in reading.interfaces
         ],
@@ -101,5 +100,4 @@ def _streams(heard: Heard) -> Iterator[str]:
             row = next(known, None)
         else:
             followed = heard.reading.stream(flow)
-            wire, start = heard.wire(followed), heard.reading.start
-            yield dumps(rows.stream(followed, None, wire, start, hashes=True))
+            yield dumps(rows.stream(followed, None, heard.reading.start, hashes=True))

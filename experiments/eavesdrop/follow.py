@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from experiments.analysis.decoders import decode
 from experiments.analysis.told import told
-from experiments.eavesdrop import figures, rows
+from experiments.eavesdrop import rows
 from experiments.eavesdrop.heard import LINKS
 from experiments.eavesdrop.plain import plain, readable
 from lab.errors import Fault, LabError
@@ -40,8 +40,7 @@ def named(word: str) -> tuple[str, int]:
 def stream_row(reading: Reading, followed: Followed, keys: bytes) -> dict[str, Any]:
     """Return the stream's row with what was read in it."""
     decoded = decode(followed, keys)
-    wire = figures.wire_of(reading, followed)
-    row = rows.stream(followed, decoded, wire, reading.start, hashes=True)
+    row = rows.stream(followed, decoded, reading.start, hashes=True)
     row["read"] = [rows.told(said, followed, reading.start) for said in told(followed, decoded)]
     return row
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.analysis.capture import layout
 from experiments.eavesdrop import rows
 from experiments.eavesdrop.overview import Overview
 from experiments.eavesdrop.spool import Spool
@@ -60,7 +59,7 @@ class Heard:
         self.overview = Overview()
         self.streams = Spool(MOST_ROWS * 10)
         self.lists = {name: Spool(MOST_ROWS) for name in LISTS}
-        self.interrupted = "interrupted" in reading.stopped
+        self.interrupted = reading.interrupted
         self.protocols = np.zeros(reading.streams, np.uint16)
         self.names: list[str] = [""]
         self._best: list[Chosen] = []
@@ -97,7 +96,7 @@ class Heard:
         if protocol not in self.names and len(self.names) < 60_000:  # noqa: PLR2004 - what uint16 holds
             self.names.append(protocol)
         self.protocols[followed.flow] = self.names.index(protocol) if protocol in self.names else 0
-        readable = not row["sealed"] and protocol != "unknown"
+        readable = row["sealed"] == "no" and protocol != "unknown"
         # Findings first; of equals the readable one, then the earlier one.
         one = Chosen(
             score * 2 + readable, -followed.flow, followed.flow, tuple(marks[:MOST_MARKS]), row
@@ -154,9 +153,7 @@ class Heard:
     @property
     def dropped(self) -> int | None:
         """Packets that the captures say were dropped; None where nobody counted."""
-        counts = [getattr(interface, "dropped", None) for interface in self.reading.interfaces]
-        known = [count for count in counts if count is not None]
-        return sum(known) if known and len(known) == len(counts) else None
+        return self.reading.dropped
 
     @property
     def links(self) -> list[str]:
@@ -169,22 +166,15 @@ class Heard:
         """The streams that show most, the best first."""
         return sorted(self._best, reverse=True)
 
-    def wire(self, followed: Followed) -> tuple[int, int]:
-        """Return the bytes of a stream's frames, forward and back."""
-        there, back = self.figures.wire[followed.flow].tolist()
-        flipped = bool(self.reading.flows[followed.flow]["flipped"])
-        return (back, there) if flipped else (there, back)
-
     def conversations(self, most: int) -> list[dict[str, Any]]:
         """Return those with most bytes on the wire, the largest first."""
-        sums = self.figures.wire.sum(axis=1)
+        sums = self.reading.flows["side"]["frames"].sum(axis=1).astype(np.int64)
         few = len(sums) <= most
         top = np.arange(len(sums)) if few else np.argpartition(-sums, most)[:most]
         top = top[np.argsort(-sums[top], kind="stable")]
         told = []
         for flow in top.tolist():
             followed = self.reading.stream(flow)
-            forward, back = self.wire(followed)
             told.append(
                 {
                     "transport": followed.protocol,
@@ -193,17 +183,12 @@ class Heard:
                     "server": followed.server,
                     "protocol": self.names[self.protocols[flow]],
                     "packets": followed.packets,
-                    "wire": (forward, back),
+                    "wire": followed.frame_bytes,
                     "first": followed.first_time,
                     "last": followed.last_time,
                 }
             )
         return told
-
-    def empty_flows(self) -> list[int]:
-        """Return the flows without a byte, or that were not looked into."""
-        none = self.reading.flows["last_extent"] == layout.NONE
-        return np.flatnonzero(none).tolist()  # type: ignore[no-any-return] # integers
 
     def write_json(self, file: TextIO) -> None:
         """Write all of it; schema.json beside this file says how."""

@@ -126,7 +126,7 @@ class _Listener:
         heard, view = self.heard, self.heard.overview
         start = heard.reading.start
         decoded = decode(followed, self.keys)
-        row = rows.stream(followed, decoded, heard.wire(followed), start, hashes=self.hashes)
+        row = rows.stream(followed, decoded, start, hashes=self.hashes)
         if followed.clipped:
             row["notes"].append("only the beginning of this stream was decoded")
         heard.streams.add({"flow": followed.flow, **row})
@@ -159,7 +159,7 @@ class _Listener:
         if decoded is None:
             return
         name = decoded.facts.get("server name") or followed.server
-        if row["sealed"]:
+        if row["sealed"] != "no":
             kind = row["protocol"]
             if decoded.protocol == "unknown":
                 kind = decoded.facts.get("guess", "").removeprefix("looks like ")

@@ -8,23 +8,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-# Different texts of a kind that are told apart; beyond it they are only counted.
-DISTINCT: Final = 20_000
-# Rows that are kept for the screen.
+# Different texts of a kind that are kept with where they were first seen, and that are told apart
+# at all. Beyond, things are only counted.
+KEPT: Final = 500
+DISTINCT: Final = 200_000
+# Messages that are kept for the screen.
 SHOWN: Final = 60
 _TALLIES: Final = {
-    "domain": "names", "server_name": "names", "certificate": "certificates",
+    "password": "passwords", "user": "users", "hash": "secrets", "token": "secrets",
+    "cookie": "secrets", "domain": "names", "server_name": "names", "certificate": "certificates",
     "contact": "contacts", "room": "contacts", "subject": "subjects",
 }  # fmt: skip
 
 
 @dataclass
 class Tally:
-    """Different texts with how often each was seen and where first; `others` past DISTINCT."""
+    """Different texts: how many there are, and of the first KEPT how often and where first."""
 
     rows: dict[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
     total: int = 0
-    others: int = 0
+    full: bool = False
+    _more: set[int] = field(default_factory=set)
 
     def add(self, key: tuple[str, ...], row: dict[str, Any]) -> None:
         """Count a text; `row` is kept when it is the first."""
@@ -32,10 +36,17 @@ class Tally:
         known = self.rows.get(key)
         if known is not None:
             known["times"] += 1
-        elif len(self.rows) < DISTINCT:
+        elif len(self.rows) < KEPT:
             self.rows[key] = {**row, "times": 1}
-        else:
-            self.others += 1
+        elif len(self._more) < DISTINCT:
+            self._more.add(hash(key))
+        elif hash(key) not in self._more:
+            self.full = True
+
+    @property
+    def different(self) -> int:
+        """How many different texts there are; at least, where `full` is true."""
+        return len(self.rows) + len(self._more)
 
     def most(self, number: int) -> list[dict[str, Any]]:
         """Return the rows in the order in which they were first seen."""
@@ -54,7 +65,7 @@ class Sealed:
         """Count a stream."""
         self.streams += 1
         self.bytes += size
-        if name in self.names or len(self.names) < DISTINCT:
+        if name in self.names or len(self.names) < KEPT:
             self.names[name] = self.names.get(name, 0) + 1
 
 
@@ -73,7 +84,9 @@ class Overview:
     protocols: dict[str, list[int]] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
     messages_total: int = 0
-    credentials: Tally = field(default_factory=Tally)
+    passwords: Tally = field(default_factory=Tally)
+    users: Tally = field(default_factory=Tally)
+    secrets: Tally = field(default_factory=Tally)
     names: Tally = field(default_factory=Tally)
     certificates: Tally = field(default_factory=Tally)
     contacts: Tally = field(default_factory=Tally)
@@ -90,20 +103,24 @@ class Overview:
     def told(self, row: dict[str, Any]) -> None:
         """Take something that was read: rows.told's row."""
         kind, text = row["kind"], row["text"][:1000]
-        short = {**row, "text": text}
+        short = {**row, "text": text, "frames": row["frames"][:10]}
         if kind in {"message", "sealed"}:
             self.messages_total += 1
             if len(self.messages) < SHOWN:
                 self.messages.append(short)
-        elif kind in {"user", "password", "hash", "token", "cookie"}:
-            user = row["about"].get("user", "")
-            self.credentials.add((kind, text, user, row["destination"]), short)
         elif kind in _TALLIES:
-            getattr(self, _TALLIES[kind]).add((text,), short)
+            user = row["about"].get("user", "") if kind != "user" else ""
+            tally: Tally = getattr(self, _TALLIES[kind])
+            tally.add((text, user) if user else (text,), short)
         else:
             self.other[kind] = self.other.get(kind, 0) + 1
 
+    @property
+    def credentials(self) -> list[dict[str, Any]]:
+        """The first passwords, then users, then what stands for a password."""
+        return [row for one in (self.passwords, self.users, self.secrets) for row in one.most(KEPT)]
+
     def note(self, sentence: str) -> None:
         """Count a sentence about a stream."""
-        if sentence in self.notes or len(self.notes) < DISTINCT:
+        if sentence in self.notes or len(self.notes) < KEPT:
             self.notes[sentence] = self.notes.get(sentence, 0) + 1

@@ -18,6 +18,7 @@ from experiments.eavesdrop.plain import plain
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from experiments.analysis.model import Packet
     from experiments.eavesdrop.heard import Heard
 
 # Packets that a page has; and of those, how many have a text of their own.
@@ -39,6 +40,7 @@ def pack(heard: Heard) -> dict[str, Any]:
     count = min(len(heard.reading), MOST_ROWS)
     for start in range(0, count, _WINDOW):
         made.take(start, min(start + _WINDOW, count))
+        heard.reading.forget()
     flows = heard.reading.flows
     kinds = np.where(flows["protocol"] == layout.TCP, "tcp:", "udp:")
     names = [
@@ -50,7 +52,7 @@ def pack(heard: Heard) -> dict[str, Any]:
         "total": len(heard.reading),
         "flows": names[: made.flows],
         "words": {str(bit): word for bit, word in shown.items()},
-        **columns.pack(made.columns(), made.tables()),
+        **columns.pack(made.whole(), made.tables()),
     }
 
 
@@ -74,7 +76,7 @@ class _Made:
         self._lined = np.array([name in _LINES for name in firsts])
         self._worded = np.array([name in _TOLD for name in firsts])
         self._known = np.array([name not in {"", "unknown"} for name in firsts])
-        self._next: dict[int, int] = {}
+        self._next: dict[int, tuple[int, int]] = {}
 
     def _ends(self, flows: NDArray[Any]) -> NDArray[np.uint32]:
         """Return the numbers of the addresses of each flow's two ends."""
@@ -130,7 +132,7 @@ class _Made:
             lined, worded = carries & self._lined[of[flow]], carries & self._worded[of[flow]]
         else:
             nothing = np.zeros(len(rows), np.uint32)
-            made |= {name: nothing for name in ("source", "destination", "window")}
+            made |= dict.fromkeys(("source", "destination", "window"), nothing)
             made |= {name: nothing.astype(np.uint16) for name in ("from", "to", "protocol")}
             lined = worded = np.zeros(len(rows), bool)
         made |= self._sequence(rows, made, tcp)
@@ -203,8 +205,8 @@ class _Made:
         self,
         place: int,
         row: np.void,
-        packet: Any,
-        made: dict[str, NDArray[Any]],  # noqa: ANN401 - model.Packet or None
+        packet: Packet | None,
+        made: dict[str, NDArray[Any]],
     ) -> None:
         """Tell of a packet that is in no flow."""
         name = words.network(int(row["net"]), int(row["protocol"]), int(row["link"]))
@@ -225,7 +227,7 @@ class _Made:
         share = sum(char.isprintable() and char != "\ufffd" for char in text)
         return plain(text) if text and share >= _TEXT_SHARE * len(text) else ""
 
-    def columns(self) -> dict[str, NDArray[Any]]:
+    def whole(self) -> dict[str, NDArray[Any]]:
         """Return the whole columns."""
         if not self._parts:
             return {}

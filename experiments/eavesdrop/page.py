@@ -34,7 +34,6 @@ _TEXT: Final = 2000
 _ROWS: Final = 1 << 18
 # Bytes of one stream that are turned into text; the command shows the rest.
 _FOLLOWED: Final = 4 << 20
-_PRIVATE: Final = ("password", "hash", "user", "token", "cookie")
 
 
 def write(heard: Heard, path: Path) -> None:
@@ -60,11 +59,14 @@ def write(heard: Heard, path: Path) -> None:
         messages=[_message(row) for row in heard.lists["messages"].read_some(MESSAGES)],
         more_messages=max(view.messages_total - MESSAGES, 0),
         credentials=_credentials(view.credentials)[:CREDENTIALS],
-        more_credentials=max(len(view.credentials.rows) - CREDENTIALS, 0),
+        more_credentials=max(
+            sum(one.different for one in (view.passwords, view.users, view.secrets)) - CREDENTIALS,
+            0,
+        ),
         searched=heard.searched,
         hits=[_hit(row) for row in view.hits.most(FINDINGS)],
         chips=[
-            (label, _chips(tally), max(len(tally.rows) - CHIPS, 0))
+            (label, _chips(tally), max(tally.different - CHIPS, 0))
             for label, tally in (
                 ("Contacts and rooms", view.contacts),
                 ("Subjects", view.subjects),
@@ -102,8 +104,8 @@ def _tiles(heard: Heard) -> list[dict[str, str]]:
         {"value": wording.grouped(heard.figures.packets), "label": "packets"},
         {"value": wording.grouped(view.streams), "label": "conversations"},
         {"value": wording.grouped(view.messages_total), "label": "messages read"},
-        {"value": wording.grouped(wording.passwords(heard)), "label": "passwords read"},
-        {"value": wording.grouped(len(view.names.rows)), "label": "host names"},
+        {"value": wording.grouped(view.passwords.different), "label": "passwords read"},
+        {"value": wording.grouped(view.names.different), "label": "host names"},
         {"value": wording.grouped(sealed), "label": "streams that stayed sealed"},
     ]
 
@@ -148,14 +150,14 @@ def _place(row: dict[str, Any]) -> dict[str, Any]:
     return {"frames": row["frames"], "stream": f"{row['transport']}:{row['stream']}"}
 
 
-def _credentials(tally: Tally) -> list[dict[str, Any]]:
-    rows = sorted(tally.rows.values(), key=lambda row: _PRIVATE.index(row["kind"]))
+def _credentials(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **_place(row),
             "kind": row["kind"],
             "text": plain(row["text"], _TEXT),
             "user": plain(row["about"].get("user", ""), 200),
+            "refused": row["about"].get("accepted") == "no",
             "where": f"{row['where']}, {row['protocol']}",
             "ends": f"{row['source']} → {row['destination']}",
             "times": row["times"],
@@ -237,11 +239,12 @@ def _timeline(heard: Heard) -> timeline.Timeline | None:
     for start in range(0, len(table), _ROWS):
         times = (table["time"][start : start + _ROWS] - figures.first) / 1e9
         timeline.add(histogram, each, times)
+        reading.forget()
     shift = (reading.start - figures.first) / 1e9
     said = heard.lists["messages"].read_some(timeline.MOST_MARKS)
     marks = [
         (row["when"] + shift, row["kind"], plain(row["text"], 80), row["frames"][-1])
-        for row in (*said, *heard.overview.credentials.most(timeline.MOST_MARKS))
+        for row in (*said, *heard.overview.credentials[: timeline.MOST_MARKS])
         if row["when"] is not None and row["frames"]
     ]
     return timeline.draw(histogram, each, marks)
@@ -326,7 +329,7 @@ def _stream(heard: Heard, one: Chosen) -> dict[str, Any]:
 
 def _unpacked(followed: Followed, one: Chosen) -> list[dict[str, Any]]:
     """Return compressed bodies as what they say, as far as there is room."""
-    if one.row["sealed"] or sum(one.row["bytes"].values()) > _FOLLOWED:
+    if one.row["sealed"] != "no" or sum(one.row["bytes"].values()) > _FOLLOWED:
         return []
     room, rows = page.STREAM_TEXT, []
     for row in marked.unpacked(followed, decode(followed), {}):

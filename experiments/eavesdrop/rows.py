@@ -41,14 +41,6 @@ def both(forward: Any, back: Any) -> dict[str, Any]:  # noqa: ANN401 - numbers o
     return {"forward": forward, "back": back}
 
 
-def sealed(decoded: Decoded) -> bool:
-    """Whether the content of a stream, or of the innermost protocol in it, stayed encrypted."""
-    innermost = (decoded.protocol, *decoded.inside)[-1]
-    guess = decoded.facts.get("guess", "") if innermost == "unknown" else ""
-    encrypted = "(encrypted" in guess or guess.endswith("encrypted or compressed")
-    return encrypted or innermost in {"tls", "quic", "whatsapp"}
-
-
 def protocol(decoded: Decoded | None) -> str:
     """Return the protocols of a stream, the outermost first; "" for none."""
     return "/".join((decoded.protocol, *decoded.inside)) if decoded else ""
@@ -57,19 +49,18 @@ def protocol(decoded: Decoded | None) -> str:
 def stream(
     followed: Followed,
     decoded: Decoded | None,
-    wire: tuple[int, int],
     start: int,
     *,
     hashes: bool,
 ) -> dict[str, Any]:
-    """Return the row of a stream. wire: bytes of its frames, there and back; start: in ns."""
+    """Return the row of a stream. start: when the first packet was captured, in ns."""
     row: dict[str, Any] = {
         "transport": followed.protocol,
         "number": followed.number,
         "client": followed.client,
         "server": followed.server,
         "packets": both(*followed.packets),
-        "wire_bytes": both(*wire),
+        "wire_bytes": both(*followed.frame_bytes),
         "bytes": both(followed.length(forward=True), followed.length(forward=False)),
     }
     if hashes:
@@ -81,7 +72,7 @@ def stream(
         "last": round(followed.last_time, 9),
         "first_time": clock(start + round(followed.first_time * 1e9)),
         "protocol": protocol(decoded),
-        "sealed": bool(decoded and sealed(decoded)),
+        "sealed": decoded.facts.get("sealed", "no") if decoded else "no",
         "facts": decoded.facts if decoded else {},
         "notes": list(decoded.notes) if decoded else [],
     }

@@ -15,27 +15,23 @@ _KILO: Final = 1000
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
-def passwords(heard: Heard) -> int:
-    """Return how many different passwords were read."""
-    rows = heard.overview.credentials.rows.values()
-    return len({row["text"] for row in rows if row["kind"] == "password"})
-
-
 def sentence(heard: Heard) -> str:
     """Return what can be read, in one sentence."""
     view = heard.overview
     if not heard.figures.packets:
         return "There is nothing in it to read."
-    rows = view.credentials.rows.values()
-    users = len({row["text"] for row in rows if row["kind"] == "user"})
     told = [
-        (view.messages_total, "message", "messages"),
-        (passwords(heard), "password", "passwords"),
-        (users, "user name", "user names"),
-        (len(view.contacts.rows), "contact or room", "contacts and rooms"),
-        (len(view.names.rows), "host name", "host names"),
+        (view.messages_total, False, "message", "messages"),
+        (view.passwords.different, view.passwords.full, "password", "passwords"),
+        (view.users.different, view.users.full, "user name", "user names"),
+        (view.contacts.different, view.contacts.full, "contact or room", "contacts and rooms"),
+        (view.names.different, view.names.full, "host name", "host names"),
     ]
-    read = [count(number, one, many) for number, one, many in told if number]
+    read = [
+        ("more than " if full else "") + count(number, one, many)
+        for number, full, one, many in told
+        if number
+    ]
     sealed = sum(entry.streams for entry in view.sealed.values())
     after = f"; {count(sealed, 'stream')} stayed sealed." if sealed else "."
     if not read:

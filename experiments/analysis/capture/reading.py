@@ -129,6 +129,11 @@ class Reading:
         """All packet rows (layout.PACKET), mapped; slice it."""
         return self._pass.packets.view()
 
+    def forget(self) -> None:
+        """Give back the memory of rows that were looked at; they are read again when needed."""
+        self._pass.packets.forget()
+        self._pass.extents.forget()
+
     @property
     def start(self) -> int:
         """When the first packet was captured, in ns since 1970."""
