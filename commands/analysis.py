@@ -61,6 +61,7 @@ def analyze(options: Options) -> int:
             secrets=secrets,
             patterns=patterns,
             keys=keys,
+            keep=bool(options.json or options.html or options.proof),
             hashes=options.json,
             progress=progress,
         )

@@ -256,7 +256,8 @@ def _sealed(entries: dict[str, Sealed]) -> list[Text]:
     for kind, entry in sorted(entries.items(), key=lambda item: -item[1].bytes):
         names = sorted(entry.names, key=lambda name: -entry.names[name])
         whom = ", ".join(plain(name, 60) for name in names[:20])
-        what = f"{plain(kind, 60)}: {wording.count(entry.streams, 'stream')}, {wording.size(entry.bytes)}"
+        figures = f"{wording.count(entry.streams, 'stream')}, {wording.size(entry.bytes)}"
+        what = f"{plain(kind, 60)}: {figures}"
         told.append(Text.assemble(what, (f"  with {whom}", "dim")))
     return told
 

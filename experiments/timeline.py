@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 WIDTH: Final = 1000
 HEIGHT: Final = 120
 BARS: Final = 125
-# Marks that are drawn; more lie on one another.
-MOST_MARKS: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ class Timeline:
     seconds: float
     each: float
     highest: int
-    left_out: int
 
 
 def counts(seconds: float) -> tuple[NDArray[np.int64], float]:
@@ -90,8 +87,7 @@ def draw(
         Mark(round(min(max(when / seconds, 0), 1) * WIDTH, 2), kind, text, frame)
         for when, kind, text, frame in marks
     ]
-    left_out = max(len(placed) - MOST_MARKS, 0)
-    return Timeline(bars, tuple(placed[:MOST_MARKS]), seconds, each, highest, left_out)
+    return Timeline(bars, tuple(placed), seconds, each, highest)
 
 
 def of_rows(rows: list[list[Any]], marks: Iterable[tuple[int, str, str]]) -> Timeline | None:

@@ -26,6 +26,10 @@ MOST_ROWS: Final = 1_000_000
 # Streams that a page shows, and marks in one of them.
 CHOSEN: Final = 40
 MOST_MARKS: Final = 500
+# Of them, how many that nothing was read in, to show at least what it looks like.
+DULL: Final = 10
+# Parts that a capture's time is divided into for the marks of a timeline.
+MOMENTS: Final = 250
 LISTS: Final = ("messages", "credentials", "findings", "hits")
 # LINKTYPE_ values that captures usually have, in Wireshark's words.
 LINKS: Final = {
@@ -62,6 +66,7 @@ class Heard:
         self.interrupted = reading.interrupted
         self.protocols = np.zeros(reading.streams, np.uint16)
         self.names: list[str] = [""]
+        self.moments: dict[tuple[int, str], dict[str, Any]] = {}
         self._best: list[Chosen] = []
 
     def __enter__(self) -> Self:
@@ -96,7 +101,7 @@ class Heard:
         if protocol not in self.names and len(self.names) < 60_000:  # noqa: PLR2004 - what uint16 holds
             self.names.append(protocol)
         self.protocols[followed.flow] = self.names.index(protocol) if protocol in self.names else 0
-        readable = row["sealed"] == "no" and protocol != "unknown"
+        readable = row["sealed"] == "no" and protocol not in {"unknown", "dns"}
         # Findings first; of equals the readable one, then the earlier one.
         one = Chosen(
             score * 2 + readable, -followed.flow, followed.flow, tuple(marks[:MOST_MARKS]), row
@@ -105,6 +110,24 @@ class Heard:
             heapq.heappush(self._best, one)
         elif one > self._best[0]:
             heapq.heapreplace(self._best, one)
+
+    def mark(self, row: dict[str, Any]) -> None:
+        """Remember when something was read: the first of each kind in each part of the time."""
+        if row["when"] is None or not row["frames"]:
+            return
+        first, last = self.figures.first, self.figures.last
+        since = self.reading.start - first + round(row["when"] * 1e9)
+        part = min(max(since * MOMENTS // max(last - first, 1), 0), MOMENTS - 1)
+        known = self.moments.get((part, row["kind"]))
+        if known is not None:
+            known["times"] += 1
+        else:
+            self.moments[part, row["kind"]] = {
+                "since": since / 1e9,
+                "text": row["text"][:80],
+                "frame": row["frames"][-1],
+                "times": 1,
+            }
 
     def hit(  # noqa: PLR0913 - a row of seven columns
         self,
@@ -163,8 +186,9 @@ class Heard:
 
     @property
     def chosen(self) -> list[Chosen]:
-        """The streams that show most, the best first."""
-        return sorted(self._best, reverse=True)
+        """The streams that show most, the best first; of those that show nothing a few."""
+        best = sorted(self._best, reverse=True)
+        return [one for place, one in enumerate(best) if one.score > 1 or place < DULL]
 
     def conversations(self, most: int) -> list[dict[str, Any]]:
         """Return those with most bytes on the wire, the largest first."""

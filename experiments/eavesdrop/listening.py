@@ -45,6 +45,7 @@ def analyze(  # noqa: PLR0913 - each by its name
     secrets: Iterable[tuple[str, str]] = (),
     patterns: Iterable[tuple[str, bytes]] = (),
     keys: bytes = b"",
+    keep: bool = True,
     hashes: bool = True,
     progress: Callable[[Progress], None] | None = None,
 ) -> Heard:
@@ -52,6 +53,7 @@ def analyze(  # noqa: PLR0913 - each by its name
 
     secrets -- (id, text) to look for in every encoding; patterns: (name, regular expression).
     keys -- a TLS key log; what a pcapng brings itself is used as well.
+    keep -- whether all rows are kept, for JSON, page and proof; else the overview alone is made.
     hashes -- whether streams' rows have SHA-256 of each direction.
     Ctrl-C ends it early with what is known so far: see Heard.interrupted. Raises LabError when
     there is no capture, or one of the files is none.
@@ -66,7 +68,8 @@ def analyze(  # noqa: PLR0913 - each by its name
     reading = capture.read(captures, scanner=scanner, progress=reading_on)
     try:
         heard = Heard(reading, figures.count(reading), searched=scanner is not None)
-        listener = _Listener(heard, scanner, keys + b"\n" + reading.secrets, hashes=hashes)
+        listener = _Listener(heard, scanner, keys + b"\n" + reading.secrets)
+        listener.keep, listener.hashes = keep, hashes and keep
         listener.run(since, progress)
     except BaseException:
         reading.close()
@@ -88,11 +91,11 @@ def _scanner(secrets: tuple[tuple[str, str], ...], patterns: tuple[tuple[str, by
 class _Listener:
     """Takes what streams say into a Heard."""
 
-    def __init__(self, heard: Heard, scanner: Any, keys: bytes, *, hashes: bool) -> None:  # noqa: ANN401 - as above
+    def __init__(self, heard: Heard, scanner: Any, keys: bytes) -> None:  # noqa: ANN401 - as above
         self.heard = heard
         self.scanner = scanner
         self.keys = keys.strip()
-        self.hashes = hashes
+        self.keep = self.hashes = True
 
     def run(self, since: float, progress: Callable[[Progress], None] | None) -> None:
         """Look into every stream; Ctrl-C ends it early."""
@@ -129,14 +132,18 @@ class _Listener:
         row = rows.stream(followed, decoded, start, hashes=self.hashes)
         if followed.clipped:
             row["notes"].append("only the beginning of this stream was decoded")
-        heard.streams.add({"flow": followed.flow, **row})
+        if self.keep:
+            heard.streams.add({"flow": followed.flow, **row})
         self._count(followed, decoded, row)
         marks: list[tuple[bool, int, int, str]] = []
         score = 0
         for said in told(followed, decoded):
             out = rows.told(said, followed, start)
-            heard.lists[rows.list_of(said.kind)].add(out)
+            if self.keep:
+                heard.lists[rows.list_of(said.kind)].add(out)
             view.told(out)
+            if said.kind in _DRAWN:
+                heard.mark(out)
             score += _WORTH.get(said.kind, 0)
             if said.kind in _WORTH:
                 exposure = said.exposure
@@ -197,6 +204,8 @@ class _Listener:
             self.heard.hit(hit.id, forms, followed, place=place, frames=hit.frames)
 
 
+# What a timeline shows.
+_DRAWN: Final = frozenset({"message", "user", "password"})
 # What makes a stream worth showing on the page, by the kind of what was read in it.
 _WORTH: Final = {
     "password": 200, "hash": 100, "user": 60, "message": 40, "token": 20, "cookie": 10,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Packets that a page has; and of those, how many have a text of their own.
 MOST_ROWS: Final = 2_000_000
-MOST_TEXTS: Final = 60_000
+MOST_TEXTS: Final = 200_000
 _WINDOW: Final = 1 << 17
 _LONGEST: Final = 160
 # Protocols that are read in lines, the others are named with what a packet's first bytes say.

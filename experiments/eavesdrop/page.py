@@ -240,13 +240,14 @@ def _timeline(heard: Heard) -> timeline.Timeline | None:
         times = (table["time"][start : start + _ROWS] - figures.first) / 1e9
         timeline.add(histogram, each, times)
         reading.forget()
-    shift = (reading.start - figures.first) / 1e9
-    said = heard.lists["messages"].read_some(timeline.MOST_MARKS)
-    marks = [
-        (row["when"] + shift, row["kind"], plain(row["text"], 80), row["frames"][-1])
-        for row in (*said, *heard.overview.credentials[: timeline.MOST_MARKS])
-        if row["when"] is not None and row["frames"]
-    ]
+    marks = []
+    for (_, kind), first in sorted(heard.moments.items()):
+        more = (
+            f" and {wording.count(first['times'] - 1, 'more', 'more')}"
+            if first["times"] > 1
+            else ""
+        )
+        marks.append((first["since"], kind, plain(first["text"]) + more, first["frame"]))
     return timeline.draw(histogram, each, marks)
 
 

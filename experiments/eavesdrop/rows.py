@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,11 +23,16 @@ _WAYS: Final = {True: "forward", False: "back"}
 def clock(nanoseconds: int) -> str:
     """Return RFC 3339 in UTC with nanoseconds; "" for a time that no calendar has."""
     seconds, rest = divmod(nanoseconds, 10**9)
+    second = _second(seconds)
+    return f"{second}.{rest:09d}Z" if second else ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _second(seconds: int) -> str:
     try:
-        day = datetime.fromtimestamp(seconds, UTC)
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
     except (ValueError, OverflowError, OSError):
         return ""
-    return f"{day:%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def list_of(kind: str) -> str:
