@@ -28,7 +28,8 @@ NAME = {"name": "which lab; the spec's own name, or the only lab there is, by de
     name="lab-up",
     help={
         "spec": "a file, or a name in vm_specs/",
-        "provider": "what makes the hosts",
+        "provider": "what makes the hosts of which the spec does not say it",
+        "configure-machine": "let the network of this machine be changed where the spec wants it",
         "name": "another name, so that several labs of one spec run side by side",
         "dry-run": "show the plan and make nothing",
         **JSON,
@@ -41,6 +42,7 @@ def lab_up(
     provider: str = "netns",
     name: str = "",
     dry_run: bool = False,
+    configure_machine: bool = False,
     json: bool = False,
 ) -> None:
     """Put a lab up and provision it; safe to repeat."""
@@ -48,11 +50,17 @@ def lab_up(
 
     path = labs.spec_path(spec)
     if dry_run:
-        plan = labs.plan_of(path, name or None)
+        plan = labs.plan_of(path, name or None, provider=provider)
         show(lambda: _view("plan_tree", plan), plan.to_json(), as_json=json)
         return
     with progress(quiet=json) as told:
-        raised = labs.bring_up(path, name=name or None, provider=provider, note=told.note)
+        raised = labs.bring_up(
+            path,
+            name=name or None,
+            provider=provider,
+            configure_machine=configure_machine,
+            note=told.note,
+        )
     data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
     show(lambda: _view("raised_tree", raised), data, as_json=json)
 
@@ -77,6 +85,46 @@ def lab_down(_: Context, name: str = "", all: bool = False, json: bool = False) 
 
     gone = labs.take_down(name or None, every=all)
     show(lambda: "\n".join(f"lab {n} is down" for n in gone) or "no lab is up", gone, as_json=json)
+
+
+@task(
+    name="lab-snapshot",
+    positional=["snapshot"],
+    help={"snapshot": "what to call it; shows those there are without", **NAME, **JSON},
+    optional=["snapshot"],
+)
+@guarded
+def lab_snapshot(_: Context, snapshot: str = "", name: str = "", json: bool = False) -> None:
+    """Save a lab's virtual machines, running, to have them back in seconds."""
+    from commands import labs
+    from lab import lifecycle
+
+    lab = labs.pick(name or None)
+    if not snapshot:
+        there = lifecycle.snapshots(lab)
+        show(lambda: _view("snapshots_table", there), there, as_json=json)
+        return
+    with progress(quiet=json) as told:
+        told.note(f"saving as {snapshot}")
+        saved = lifecycle.snapshot(lab, snapshot)
+    show(lambda: f"saved as {snapshot}: {', '.join(saved)}", saved, as_json=json)
+
+
+@task(
+    name="lab-restore",
+    positional=["snapshot"],
+    help={"snapshot": "a name that lab-snapshot gave", **NAME, **JSON},
+)
+@guarded
+def lab_restore(_: Context, snapshot: str, name: str = "", json: bool = False) -> None:
+    """Bring a lab's virtual machines back to what they were."""
+    from commands import labs
+    from lab import lifecycle
+
+    with progress(quiet=json) as told:
+        told.note(f"restoring {snapshot}")
+        back = lifecycle.restore(labs.pick(name or None), snapshot)
+    show(lambda: f"as {snapshot} again: {', '.join(back)}", back, as_json=json)
 
 
 @task(name="lab-shell", positional=["host"], help={"host": "a host of the lab", **NAME})
@@ -212,13 +260,13 @@ def spec_check(_: Context, file: str, json: bool = False) -> None:
         sys.exit(2)
 
 
-@task(help=JSON)
+@task(help={"provider": "whether it can have hosts of that one", **JSON})
 @guarded
-def doctor(_: Context, json: bool = False) -> None:
+def doctor(_: Context, provider: str = "netns", json: bool = False) -> None:
     """Say whether this machine can have a lab, and what to do if not; exit 3 if it can't."""
     from lab import doctor as doctor_
 
-    checks = doctor_.examine()
+    checks = doctor_.examine(provider)
     show(lambda: _view("doctor_view", checks), [c.to_json() for c in checks], as_json=json)
     if not doctor_.can_have_a_lab(checks):
         sys.exit(3)
@@ -295,7 +343,7 @@ def analyze(
         sys.exit(code)
 
 
-@task(help={"only": "a room (lab, provisioning …), a test file, or a marker"})
+@task(help={"only": "a provider, a room (lab, provisioning …), a test file, or a marker"})
 @guarded
 def test(_: Context, only: str = "") -> None:
     """Check style, types and rooms, then run the tests; all output is shown."""

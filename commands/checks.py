@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab import providers
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -21,10 +23,12 @@ def run_all(only: str = "") -> int:
 
 
 def steps(only: str) -> list[tuple[str, list[str]]]:
-    """Return what is run, as (title, command)."""
+    """Return what is run, as (title, command); `only`: a provider, a room, a file or a marker."""
     python = sys.executable
     tools = Path(python).parent
     pytest = [python, "-m", "pytest"]
+    if only in providers.names():
+        return [("pytest", [*pytest, "-m", only])]
     if only:
         room = PROJECT / "tests" / only
         if room.exists() or (PROJECT / only.partition("::")[0]).exists():

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from commands.labs import Raised
-    from lab.doctor import Check
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
+    from lab.providers.base import Finding
 
 MARKS = {
     "confirmed": "[green]✔ confirmed[/]",
@@ -135,7 +135,17 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
     return table
 
 
-def doctor_view(checks: list[Check]) -> Group:
+def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
+    """Return what each host of a lab is saved as."""
+    if not any(there.values()):
+        return Text("no snapshot yet; make one with ./inv lab-snapshot NAME")
+    table = Table("host", "snapshots, oldest first")
+    for host, names in there.items():
+        table.add_row(escape(host), escape(", ".join(names)))
+    return table
+
+
+def doctor_view(checks: list[Finding]) -> Group:
     """Return what `doctor` found; commands to copy stand below the table, unwrapped."""
     colours = {"ok": "green", "warn": "yellow", "fail": "red"}
     table = Table("what", "state", "seen")

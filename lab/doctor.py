@@ -13,13 +13,15 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from lab import providers
 from lab.errors import Fault, LabError
 from lab.images import cache_root, find_image
+from lab.providers.base import Finding as Check
 from lab.userns import (
     CLONE_NEWNET,
     CLONE_NEWNS,
@@ -35,28 +37,12 @@ from lab.userns import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-State = Literal["ok", "warn", "fail"]
-
 PROJECT = Path(__file__).parents[1]
 SYSTEM_PACKAGES = Path(__file__).with_name("system_packages.txt")
 OLDEST_PYTHON = (3, 11)
 OLDEST_TSHARK = (3, 4)  # Debian 11; tcp.reassemble_out_of_order is from 3.0
 FREE_DISK_MIB = 1200  # what building debian-lamp wants
 FREE_MEMORY_MIB = 512  # three hosts with Apache and MariaDB take 3 x 75 MB, plus decoding
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One answer: its name, state, what was seen, and what to do (empty when ok)."""
-
-    name: str
-    state: State
-    saw: str
-    todo: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return the answer as JSON data."""
-        return asdict(self)
 
 
 class Warned(Exception):  # noqa: N818 -- not an error: a lab can do without
@@ -86,9 +72,14 @@ def system_packages(path: Path = SYSTEM_PACKAGES) -> list[SystemPackage]:
     return [SystemPackage(*line.split(maxsplit=3)) for line in lines]
 
 
-def examine() -> list[Check]:
-    """Run all probes, in order. Takes well under a second; leaves nothing behind."""
-    return [run_probe(name, probe) for name, probe in PROBES]
+def examine(provider: str = providers.DEFAULT) -> list[Check]:
+    """Run the probes that a provider's labs depend on, in order; leaves nothing behind.
+
+    Raises LabError for a provider that there is not.
+    """
+    own = list(providers.get(provider).check())
+    wanted = [row for row in PROBES if provider == providers.DEFAULT or row[0] in OF_ANY_LAB]
+    return [*(run_probe(name, probe) for name, probe in wanted), *own]
 
 
 def can_have_a_lab(checks: list[Check]) -> bool:
@@ -293,6 +284,10 @@ PROBES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("memory", _memory),
     ("image debian-lamp", lambda: _image("debian-lamp")),
 )
+
+
+#: What labs need whatever their hosts are made of; the other probes are of namespaces.
+OF_ANY_LAB = ("python", "python packages", "tshark", "disk", "memory")
 
 
 def _refusable(work: Callable[[], Any], namespaces: int) -> Any:  # noqa: ANN401 -- work's result

@@ -35,7 +35,7 @@ from lab.making import (
     unmake,
 )
 from lab.plan import Plan
-from lab.providers.base import Order
+from lab.providers.base import Order, Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -285,6 +285,76 @@ def made_here(name: str, root: Path | None = None) -> bool:
 def mark_ready(lab: Lab) -> None:
     """Record that the lab is provisioned. Raises LabError if it has gone meanwhile."""
     lab.ledger.update(state=State.READY.value)
+
+
+def snapshot(lab: Lab, name: str) -> list[str]:
+    """Save the hosts, running, under a name; return those that could be: namespaces cannot.
+
+    Raises LabError: no host can be saved, or the name is taken.
+    """
+    there = snapshots(lab)
+    if any(name in saved for saved in there.values()):
+        raise LabError(
+            f"saving the lab {lab.name!r}",
+            f"there is a snapshot {name!r} already",
+            fault=Fault.USER,
+            todo="choose another name",
+        )
+    for provider, hosts in _savers(lab, f"saving the lab {lab.name!r}"):
+        provider.save(lab.ledger, hosts, name)
+    return list(there)
+
+
+def restore(lab: Lab, name: str) -> list[str]:
+    """Bring back the hosts that were saved; return them once all answer. Raises LabError."""
+    doing = f"restoring the lab {lab.name!r}"
+    there = snapshots(lab)
+    of_first = next(iter(there.values()))
+    whole = [saved for saved in of_first if all(saved in names for names in there.values())]
+    if name not in whole:
+        raise LabError(
+            doing,
+            f"there is no snapshot {name!r}; there are: {', '.join(whole) or 'none'}",
+            fault=Fault.USER,
+            todo=f"name one of these; `./inv lab-snapshot --name {lab.name}` makes one",
+        )
+    for provider, hosts in _savers(lab, doing):
+        provider.restore(lab.ledger, hosts, name)
+    wait_for_ssh(lab)
+    return list(there)
+
+
+def snapshots(lab: Lab) -> dict[str, list[str]]:
+    """Return the names that each host is saved under, oldest first; of hosts that can be saved.
+
+    Raises LabError when none can.
+    """
+    found: dict[str, list[str]] = {}
+    for provider, hosts in _savers(lab, f"looking for snapshots of the lab {lab.name!r}"):
+        saved = provider.saved(lab.ledger)
+        found |= {host: saved.get(host, []) for host in hosts}
+    return found
+
+
+def _savers(lab: Lab, doing: str) -> list[tuple[Snapshots, list[str]]]:
+    """Return who saves which hosts. Raises LabError that names those that nobody can save."""
+    found: list[tuple[Snapshots, list[str]]] = []
+    cannot: list[str] = []
+    for name in dict.fromkeys(host.provider for host in lab.plan.hosts):
+        provider = providers.get(name)
+        hosts = [host.name for host in hosts_of(lab.plan, name)]
+        if isinstance(provider, Snapshots):
+            found.append((provider, hosts))
+        else:
+            cannot += [f"{host} ({name})" for host in hosts]
+    if not found:
+        raise LabError(
+            doing,
+            f"these hosts cannot be saved: {', '.join(cannot)}",
+            fault=Fault.USER,
+            todo="take the lab down and put it up again instead: that takes seconds",
+        )
+    return found
 
 
 @contextlib.contextmanager

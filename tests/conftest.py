@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 from real_labs import PROJECT, LabMaker, OpenLab, small_plan
 
-from lab import lifecycle
+from lab import lifecycle, providers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give every provider a marker of its name: `./inv test --only NAME`."""
+    for name in providers.names():
+        config.addinivalue_line("markers", f"{name}: of the provider {name} alone")
 
 
 @pytest.fixture

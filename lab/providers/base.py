@@ -7,8 +7,8 @@ None imports another. One lab may have hosts of several.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from lab.errors import Fault, LabError
 from lab.hosts import Host
@@ -66,15 +66,19 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One answer to whether this machine can do it: state is "ok", "warn" or "fail".
+    """One answer to whether this machine can do it: its name, state, and what was seen.
 
-    todo -- what to do, empty when there is nothing.
+    state -- "ok", "warn" (a lab can do without) or "fail"; todo -- what to do, "" if nothing.
     """
 
     name: str
-    state: str
+    state: Literal["ok", "warn", "fail"]
     saw: str
     todo: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return the answer as JSON data."""
+        return asdict(self)
 
 
 class Provider(Protocol):

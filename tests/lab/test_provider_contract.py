@@ -70,7 +70,9 @@ class Bench:
         return [*on_record, *self.setup.left()]
 
 
-@pytest.fixture(params=providers.names())
+@pytest.fixture(
+    params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in providers.names()]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Give each provider in turn; whatever a test leaves up goes down."""
     bench = Bench(request.param, tmp_path / "state")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import http.client
 import http.cookies
-import time
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -17,6 +16,7 @@ from urllib.parse import quote_plus, urljoin, urlsplit
 
 from lab.errors import Fault, LabError
 from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning.probing import http_get, wait_until
 from provisioning.roles.chat_server.pages import Page, read
 from provisioning.roles.chat_server.repository import at_rest
 
@@ -292,33 +292,13 @@ def _decoded(body: bytes, encoding: str) -> bytes:
 
 def wait_until_healthy(session: Session, deadline: float) -> None:
     """Ask the server for its health until PHP and SQL answer, for `deadline` seconds at most."""
-    until = time.monotonic() + deadline
-    while True:
-        reason = _health(session)
-        if not reason:
-            return
-        if time.monotonic() > until:
-            raise LabError(
-                f"waiting for the chat server of {session.host.name}",
-                f"{reason}, after {deadline:g} s",
-                fault=Fault.GUEST,
-                todo=f"see the logs in /var/log/apache2 and /var/log/mysql on {session.host.name}",
-            )
-        time.sleep(0.005)  # between two probes
 
+    def why_not() -> str:
+        answer = http_get(session, "/server/health.php", PORTS["http"])
+        if isinstance(answer, str):
+            return answer
+        status, text = answer
+        return "" if status == OK else f"HTTP status {status}: {read(text).alert}"
 
-def _health(session: Session) -> str:
-    """Return why the server is not healthy, or ""."""
-    connection = http.client.HTTPConnection("127.0.0.1", PORTS["http"])
-    try:
-        connection.sock = session.connect("127.0.0.1", PORTS["http"])
-        connection.request("GET", "/server/health.php", headers={"Connection": "close"})
-        response = connection.getresponse()
-        text = response.read().decode(errors="replace")
-    except LabError as error:
-        return error.saw
-    except (OSError, EOFError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
-    finally:
-        connection.close()
-    return "" if response.status == OK else f"HTTP status {response.status}: {read(text).alert}"
+    todo = f"see the logs in /var/log/apache2 and /var/log/mysql on {session.host.name}"
+    wait_until(session, "the chat server", why_not, deadline, todo)
