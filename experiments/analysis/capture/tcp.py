@@ -235,11 +235,10 @@ def _again(
         return SPURIOUS_RETRANSMISSION
     if not old:
         return 0
-    # As unsigned numbers, as Wireshark compares them: a time that runs backwards is no short one.
     since = time - np.int64(other["ack_time"])
     # -1 is many to Wireshark, which counts without a sign.
     repeated = other["duplicates"] >= 2 or other["duplicates"] < 0
-    if repeated and last_ack == seq and 0 <= since < _FAST:
+    if repeated and last_ack == seq and since < _FAST:
         return FAST_RETRANSMISSION
     since = time - np.int64(side["next_time"])
     close = np.int64(row["round_trip"])
@@ -247,7 +246,7 @@ def _again(
         close = np.int64(_CLOSE)
     if flags & (SYN | FIN):
         end = (end + 1) & _WORD
-    if 0 <= since < close and next_seq != end:
+    if since < close and next_seq != end:
         return OUT_OF_ORDER
     return RETRANSMISSION
 
