@@ -70,9 +70,9 @@ class Near(Protocol):
     def places(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return places in `window`, or -1 for what is no longer in it."""
 
-    @property
-    def window(self) -> NDArray[np.uint8]:
-        """The bytes at hand."""
+    window: NDArray[np.uint8]
+
+    flows: NDArray[np.void]
 
     def fetch(self, address: int, length: int) -> bytes:
         """Return bytes that are not at hand."""

@@ -16,6 +16,7 @@ from experiments.analysis.capture.layout import (
     PACKET,
     PENDING,
     RECORD,
+    RUN,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BYTES: Final = np.dtype("u1")
 WORDS: Final = np.dtype("<u4")
+INTEGERS: Final = np.dtype("<i4")
 NUMBERS: Final = np.dtype("<i8")
 NUMBER: Final = None  # a plain int64
 
@@ -34,6 +36,10 @@ SIGNATURES: Final[dict[str, tuple[np.dtype[Any] | None, ...]]] = {
     "finish": (NUMBER, FLOW, PENDING, EXTENT, NUMBERS),
     "packet_chain": (PACKET, NUMBER, WORDS, NUMBER),
     "extent_chain": (EXTENT, NUMBER, WORDS, NUMBER),
+    "lay": (
+        *(BYTES, BYTES, EXTENT, NUMBERS, NUMBERS, FLOW, INTEGERS, BYTES, INTEGERS),
+        *(NUMBER, BYTES, RUN, NUMBERS),
+    ),
     "gather": (BYTES, NUMBERS, NUMBERS, BYTES),
 }
 
@@ -50,5 +56,6 @@ def functions() -> dict[str, Callable[..., int]]:
         "finish": chains.finish,
         "packet_chain": chains.chain,
         "extent_chain": chains.chain,
+        "lay": chains.lay,
         "gather": chains.gather,
     }

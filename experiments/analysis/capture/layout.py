@@ -242,3 +242,13 @@ INTERFACE: Final = np.dtype(
 MULTIPLY: Final = 0
 DIVIDE: Final = 1
 SHIFT: Final = 2
+# A stretch of one stream's bytes among those laid side by side for the search.
+RUN: Final = np.dtype(
+    [
+        ("start", "<i8"),  # where it begins, with what was seen before
+        ("body", "<i8"),  # where the new bytes begin
+        ("end", "<i8"),
+        ("offset", "<i8"),  # in the stream, of its first byte
+        ("key", "<i8"),  # twice the flow, plus the direction
+    ]
+)

@@ -197,7 +197,8 @@ class Reader:
                 return self._wrong(2)
         elif kind == _STATISTICS and size >= 24:
             told = options(block[20:-4], sign).get(_DROPPED, b"")
-            if len(told) == 8:
+            known = struct.unpack_from(f"{sign}I", block, 8)[0] < self._walk[w.INTERFACES]
+            if len(told) == 8 and known:
                 number = struct.unpack_from(f"{sign}I", block, 8)[0]
                 # Counted from the beginning: the last one counts.
                 self.dropped[number] = struct.unpack(f"{sign}Q", told)[0]

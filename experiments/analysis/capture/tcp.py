@@ -218,6 +218,14 @@ def _state_of(
 
 
 @kernel
+def _sooner(since: int, bound: int) -> bool:
+    """Compare times as Wireshark does, which has no sign: one that ran backwards is a long one."""
+    if (since < 0) != (bound < 0):
+        return bound < 0
+    return since < bound
+
+
+@kernel
 def _again(
     seq: int, length: int, flags: int, time: int,
     flow: int, direction: int, flows: NDArray[np.void],
@@ -235,11 +243,10 @@ def _again(
         return SPURIOUS_RETRANSMISSION
     if not old:
         return 0
-    # As unsigned numbers, as Wireshark compares them: a time that runs backwards is no short one.
     since = time - np.int64(other["ack_time"])
     # -1 is many to Wireshark, which counts without a sign.
     repeated = other["duplicates"] >= 2 or other["duplicates"] < 0
-    if repeated and last_ack == seq and 0 <= since < _FAST:
+    if repeated and last_ack == seq and _sooner(since, np.int64(_FAST)):
         return FAST_RETRANSMISSION
     since = time - np.int64(side["next_time"])
     close = np.int64(row["round_trip"])
@@ -247,7 +254,7 @@ def _again(
         close = np.int64(_CLOSE)
     if flags & (SYN | FIN):
         end = (end + 1) & _WORD
-    if 0 <= since < close and next_seq != end:
+    if _sooner(since, close) and next_seq != end:
         return OUT_OF_ORDER
     return RETRANSMISSION
 
