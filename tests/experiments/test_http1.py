@@ -9,12 +9,14 @@ import zlib
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.analysis import http1, markup
 from experiments.analysis.decoders import decode
 from experiments.analysis.model import Chunk, Stream
+
+UNTIMED = settings(deadline=None)  # the first example loads what it needs
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -41,6 +43,7 @@ def stream(request: bytes, response: bytes = b"", cut: int = 7) -> Stream:
 
 
 @given(body=st.binary(max_size=300), size=st.integers(1, 50))
+@UNTIMED
 def test_chunks_are_joined_and_their_place_is_kept(body: bytes, size: int) -> None:
     """A chunked body is the body, and each of its bytes is found again in the stream."""
     data = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunked(body, size)
@@ -118,6 +121,7 @@ def test_without_a_length_the_body_ends_with_the_connection() -> None:
 
 
 @given(cut=st.integers(0, 120))
+@UNTIMED
 def test_a_message_cut_off_gives_what_there_is(cut: int) -> None:
     """However early the capture ends, nothing raises and nothing is invented."""
     head = b"POST /a HTTP/1.1\r\nContent-Length: 40\r\n\r\n"
@@ -128,6 +132,7 @@ def test_a_message_cut_off_gives_what_there_is(cut: int) -> None:
 
 
 @given(data=st.binary(max_size=400))
+@UNTIMED
 def test_any_bytes_are_survived(data: bytes) -> None:
     """What is no HTTP is never an exception."""
     decode(

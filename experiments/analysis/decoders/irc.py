@@ -27,6 +27,8 @@ _SIGN: Final = re.compile(
     rb"NICK +:?[^ ]+\Z|QUIT\b))",
     re.IGNORECASE,
 )
+# How many lines of a side are looked at: later ones may be what somebody quotes in a mail.
+_FIRST: Final = 8
 _ROOM: Final = "#&+!"
 _DCC: Final = re.compile(r'DCC +(\w+) +("[^"]{1,255}"|[^ ]+) +(\d+) +(\d+)(?: +(\d+))?')
 _SERVICE: Final = frozenset({"nickserv", "ns", "x", "q", "authserv", "userserv", "chanserv"})
@@ -79,7 +81,7 @@ class Irc:
         return stream.protocol == "tcp" and any(
             _SIGN.match(line)
             for side in (True, False)
-            for line in dialogue.head(stream, forward=side)
+            for line in dialogue.head(stream, forward=side)[:_FIRST]
         )
 
     def decode(self, stream: Stream) -> Decoded:

@@ -6,17 +6,9 @@ Google's QUIC before it (Q0xx) has the name in the clear.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from experiments.analysis import tls_hello, tls_names
 from experiments.analysis.model import Decoded, Exposure, Passage, Span
@@ -218,34 +210,13 @@ def _crypto(data: bytes, first: _Packet) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _opened(data: bytes, packet: _Packet, secret_of: bytes) -> tuple[bytes, int] | None:
-    """Remove the protection of a packet (RFC 9001, 5); return its frames and their place."""
+    """Remove the protection of a packet; return its frames and their place."""
+    # Loaded only where there is such a packet: it takes longer than all decoders together.
+    from experiments.analysis import quic_keys  # noqa: PLC0415 (as above)
+
     version = packet.version
-    shared = hmac.new(version.salt, secret_of, hashlib.sha256).digest()
-    secret = _expand(shared, b"client in", 32)
-    key = _expand(secret, version.prefix + b"key", 16)
-    iv = _expand(secret, version.prefix + b"iv", 12)
-    guard = _expand(secret, version.prefix + b"hp", 16)
-    sample = data[packet.number_at + 4 : packet.number_at + 20]
-    mask = Cipher(algorithms.AES(guard), modes.ECB()).encryptor().update(sample)  # noqa: S305 (the RFC)
-    head = bytearray(data[packet.start : packet.number_at + 4])
-    head[0] ^= mask[0] & 0x0F
-    width = (head[0] & 3) + 1
-    head = head[: len(head) - 4 + width]
-    for index in range(width):
-        head[len(head) - width + index] ^= mask[1 + index]
-    number = int.from_bytes(head[-width:], "big")
-    nonce = (int.from_bytes(iv, "big") ^ number).to_bytes(12, "big")
-    start = packet.number_at + width
-    try:
-        return AESGCM(key).decrypt(nonce, data[start : packet.end], bytes(head)), start
-    except InvalidTag:
-        return None
-
-
-def _expand(secret: bytes, label: bytes, length: int) -> bytes:
-    name = b"tls13 " + label
-    info = length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
-    return HKDFExpand(hashes.SHA256(), length, info).derive(secret)
+    keys = quic_keys.client(version.salt, version.prefix, secret_of)
+    return quic_keys.opened(data, packet.start, packet.number_at, packet.end, keys)
 
 
 def _frames(plain: bytes) -> Iterator[tuple[int, bytes, int]]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _CLIENT: Final = rb"(?:EHLO|HELO|LHLO) |MAIL FROM:|RCPT TO:"
 _SERVER: Final = rb"220[ -][^\r\n]*\b(?:E?SMTP|LMTP)\b|220[ -]|250[ -]"
 _BANNER: Final = re.compile(rb"220[ -][^\r\n]*\b(?:E?SMTP|LMTP)\b", re.IGNORECASE)
+# Replies (RFC 5321, 4.2.3; RFC 4954, 6): the greeting, a question, and what judges a sign-in.
+_READY, _CONTINUE, _REFUSED, _SIGNED_IN = 220, 334, 400, 235
+_JUDGED: Final = frozenset({_SIGNED_IN, 432, 454, 530, 534, 535, 538})
 _PATH: Final = re.compile(rb"(?:FROM|TO):[ \t]*<?([^<>\s]{1,320})", re.IGNORECASE)
 
 
@@ -51,7 +54,7 @@ class _Reader:
         self.signin = SignIn("SMTP", stream, client=client)
         self._data: int | None = None
         self._skip = 0
-        self._waiting = False
+        self._commands: list[bytes] = []
         self._pieces: list[tuple[int, int]] = []
 
     def said(self, line: Line) -> bool:
@@ -66,18 +69,19 @@ class _Reader:
         return False
 
     def _answered(self, line: Line, code: int) -> None:
-        if code == 220 and "server" not in self.signin.facts:  # noqa: PLR2004 (the greeting)
-            banner = dialogue.text(line.data[4:])
+        if code == _READY and "server" not in self.signin.facts:
+            banner, at = dialogue.text(line.data[4:]), line.part(4, len(line.data))
             self.signin.facts["server"] = banner
-            self.signin.add(
-                "server", banner, "greeting", line.part(4, len(line.data)), forward=line.forward
-            )
-        elif code in {235, 535, 534, 530, 538}:
-            self.signin.answered(well=code == 235)  # noqa: PLR2004 (RFC 4954, 6)
-        elif self._waiting and code == 354:  # noqa: PLR2004 (go ahead)
-            self._waiting = False
-        elif self._waiting:
-            self._waiting, self._data = False, None
+            self.signin.add("server", banner, "greeting", at, forward=line.forward)
+            return
+        if code in _JUDGED:
+            self.signin.answered(well=code == _SIGNED_IN)
+        if code == _CONTINUE:  # a question of SASL's
+            return
+        # Commands may be sent before earlier ones are answered (RFC 2920): answers come in order.
+        command = self._commands.pop(0) if self._commands else b""
+        if command == b"DATA" and code >= _REFUSED:
+            self._data = None
 
     def _asked(self, line: Line) -> None:
         signin = self.signin
@@ -91,12 +95,13 @@ class _Reader:
             return
         words = dialogue.words(line.data)
         verb = words[0][0].upper() if words else b""
+        self._commands.append(verb)
         if verb in {b"MAIL", b"RCPT"}:
             self._envelope(line, verb)
         elif verb == b"STARTTLS":
             signin.turning("STARTTLS", line)
         elif verb == b"DATA":
-            self._data, self._waiting = line.after, True
+            self._data = line.after
         elif len(words) > 1:
             self._argument(line, verb, [word for word, _ in words[1:]])
 
@@ -126,6 +131,7 @@ class _Reader:
         content = self.signin.stream.side(forward=line.forward)[self._data : line.start]
         self._read(content, self._data, line.forward)
         self._data = None
+        self._commands.append(b".")
 
     def _chunk(self, line: Line, size: int, *, last: bool) -> None:
         """Take a piece of a mail whose length was told before (RFC 3030)."""

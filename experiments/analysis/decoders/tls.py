@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-
-from experiments.analysis import tls_hello, tls_keys, tls_names
+from experiments.analysis import tls_hello, tls_names
 from experiments.analysis.model import Decoded, Exposure
 
 if TYPE_CHECKING:
@@ -19,14 +15,6 @@ _SIDES: Final = (True, False)
 _TLS_1_3: Final = 0x0304
 # How many certificates of a chain are read.
 _CHAIN: Final = 16
-_BROKEN: Final = (
-    ValueError,
-    TypeError,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-    UnsupportedAlgorithm,
-)
 
 
 class Tls:
@@ -66,6 +54,8 @@ class Tls:
 
     def open(self, stream: Stream, keys: bytes) -> Layer | None:
         """Decrypt what was said, with a key log."""
+        from experiments.analysis import tls_keys  # noqa: PLC0415 (only those with keys need it)
+
         return tls_keys.open_stream(stream, keys)
 
 
@@ -125,21 +115,14 @@ class _Reader:
     def _certificate(
         self, der: bytes, index: int, place: tuple[int, int], *, forward: bool
     ) -> None:
-        about = {"chain": str(index), "sha256": hashlib.sha256(der).hexdigest()}
-        try:
-            certificate = x509.load_der_x509_certificate(der)
-            subject = certificate.subject.rfc4514_string()
-            about["issuer"] = certificate.issuer.rfc4514_string()
-            about["not_before"] = certificate.not_valid_before_utc.strftime("%Y-%m-%d %H:%M:%S UTC")
-            about["not_after"] = certificate.not_valid_after_utc.strftime("%Y-%m-%d %H:%M:%S UTC")
-            about["names"] = ", ".join(_names(certificate))
-        except _BROKEN:
-            subject = about["names"] = "a certificate that cannot be read"
+        # Loaded only where there is a certificate: it takes longer than all decoders together.
+        from experiments.analysis import certificates  # noqa: PLC0415 (as above)
+
+        subject, about = certificates.read(der)
+        about = {"chain": str(index), **about}
         self._certificates += 1
-        about = {name: value for name, value in about.items() if value}
-        text = subject or about.get("names", "no subject")
         self.found.append(
-            Exposure("certificate", text, "TLS Certificate", forward, *place, (), about)
+            Exposure("certificate", subject, "TLS Certificate", forward, *place, (), about)
         )
 
     def judge(self) -> None:
@@ -183,17 +166,6 @@ class _Reader:
             about = {"level": level}
             told = Exposure("alert", name, "TLS alert", forward, start, start + 2, (), about)
             self.found.append(told)
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        kind = x509.SubjectAlternativeName
-        names = certificate.extensions.get_extension_for_class(kind).value
-    except x509.ExtensionNotFound:
-        return []
-    kept = [*names.get_values_for_type(x509.DNSName)]
-    kept += [str(address) for address in names.get_values_for_type(x509.IPAddress)]
-    return [*kept, *names.get_values_for_type(x509.RFC822Name)]
 
 
 DECODER = Tls()

@@ -56,8 +56,9 @@ class _Message:
     spans: list[Span] = field(default_factory=list)
 
     def add(self, frame: Frame) -> None:
-        self.spans.append(Span(len(self.content), frame.start, len(frame.payload)))
-        self.content += frame.payload
+        if frame.payload:
+            self.spans.append(Span(len(self.content), frame.start, len(frame.payload)))
+            self.content += frame.payload
 
 
 class WebSocket:
@@ -177,7 +178,7 @@ def _messages(data: bytes, *, forward: bool) -> tuple[list[Passage], bool]:
                 whole, message = False, None
                 continue
             content = plain
-        if content:
+        if content and message.spans:
             where = "WebSocket text" if message.opcode == _TEXT else "WebSocket binary"
             spans, first = tuple(message.spans), message.spans[0].stream
             kept = () if message.packed else spans

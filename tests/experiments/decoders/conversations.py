@@ -387,6 +387,80 @@ MSN: list[Turn] = [
     (S, b"MSG bob@example.org Bob %d\r\n" % (len(MSN_BODY) + 6) + MSN_BODY + b"hi you"),
     (C, b"OUT\r\n"),
 ]
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def data_frame(content: bytes, number: int, *, kind: int = 0, flags: int = 0) -> bytes:
+    """Return a frame of HTTP/2."""
+    head = len(content).to_bytes(3, "big") + bytes([kind, flags])
+    return head + number.to_bytes(4, "big") + content
+
+
+HTTP2: list[Turn] = [
+    (C, PREFACE + data_frame(b"", 0, kind=4) + data_frame(b"\x82\x86\x84", 1, kind=1, flags=4)),
+    (C, data_frame(b'{"to":"bob","te', 1) + data_frame(b"\x03ping", 3, kind=1)),
+    (C, data_frame(b'\x02xt":"over two"}\0\0', 1, flags=9)),
+    (
+        S,
+        data_frame(gzip.compress(b'{"from":"bob","text":"packed two"}', mtime=0), 1, flags=1),
+    ),
+]
+
+
+def flap(channel: int, content: bytes) -> bytes:
+    """Return a frame of OSCAR."""
+    return b"\x2a" + bytes([channel]) + b"\0\x01" + len(content).to_bytes(2, "big") + content
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    """Return a tagged value of OSCAR."""
+    return tag.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
+
+
+def snac(family: int, kind: int, content: bytes) -> bytes:
+    """Return a message of OSCAR."""
+    return flap(2, family.to_bytes(2, "big") + kind.to_bytes(2, "big") + bytes(6) + content)
+
+
+def oscar_text(text: bytes, charset: int = 0) -> bytes:
+    """Return the block that holds a message's text."""
+    return tlv(2, tlv(0x0501, b"\x01") + tlv(0x0101, charset.to_bytes(2, "big") + b"\0\0" + text))
+
+
+# "s3cret" as the oldest clients sent it.
+ROASTED = bytes.fromhex("8015e2b65cf2")
+OSCAR: list[Turn] = [
+    (S, flap(1, b"\0\0\0\x01")),
+    (C, flap(1, b"\0\0\0\x01" + tlv(1, b"alice") + tlv(2, ROASTED) + tlv(3, b"ICQ 2001b"))),
+    (S, snac(3, 0x0B, b"\x03bob\0\0\0\0")),
+    (C, snac(4, 6, bytes(8) + b"\0\x01\x03bob" + oscar_text(b"<HTML>hello <B>bob</B></HTML>"))),
+    (
+        S,
+        snac(
+            4,
+            7,
+            bytes(8)
+            + b"\0\x01\x03bob\0\0\0\x01"
+            + tlv(1, b"\0\x10")
+            + oscar_text("grüße".encode("utf-16-be"), 2),
+        ),
+    ),
+]
+
+
+def ymsg(service: int, *fields: tuple[str, str]) -> bytes:
+    """Return a packet of Yahoo Messenger."""
+    body = b"".join(word.encode() + b"\xc0\x80" for field in fields for word in field)
+    head = b"YMSG\0\x10\0\0" + len(body).to_bytes(2, "big") + service.to_bytes(2, "big")
+    return head + bytes(8) + body
+
+
+YMSG: list[Turn] = [
+    (C, ymsg(0x57, ("1", "alice"))),
+    (S, ymsg(0x55, ("7", "bob"))),
+    (C, ymsg(6, ("1", "alice"), ("5", "bob"), ("14", "<font face=x>hello</font>"))),
+    (S, ymsg(6, ("4", "bob"), ("5", "alice"), ("14", "hi there"))),
+]
 NOISE: list[Turn] = [(C, bytes(range(256)) * 2), (S, b"\x9c" * 40)]
 
 
@@ -491,6 +565,9 @@ def corpus() -> dict[str, tuple[str, list[Turn]]]:
         "dns_tcp": DNS_TCP,
         "whatsapp": WHATSAPP,
         "noise": NOISE,
+        "oscar": OSCAR,
+        "ymsg": YMSG,
+        "http2": HTTP2,
         "mqtt": MQTT,
         "ssh": SSH,
         "sip": SIP,

@@ -21,7 +21,8 @@ from conversations import (
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from experiments.analysis import dnswire
+from experiments.analysis import dnswire, quic_keys
+from experiments.analysis.decoders import quic
 from experiments.analysis.decoders.unknown import entropy, guess
 from experiments.analysis.decoders.unknown import noise as expected
 
@@ -71,11 +72,36 @@ def test_what_is_no_message_is_none(data: bytes) -> None:
     assert dnswire.read(data) is None
 
 
+def test_dhcp_names_the_device() -> None:
+    """Host name, make and wanted address, beside the hardware address; told once."""
+    head = b"\x01\x01\x06\0" + bytes(24) + bytes.fromhex("02004c4f4f50") + bytes(10 + 192)
+    options = b"\x0c\x06laptop\x3c\x08MSFT 5.0\x32\x04\xc0\xa8\x01\x14\0\xff"
+    message = head + b"\x63\x82\x53\x63\x35\x01\x03" + options
+    decoded, rows = read([(C, message), (C, message)], protocol="udp")
+    assert decoded.protocol == "dhcp"
+    assert [(row.kind, row.text) for row in rows] == [
+        ("contact", "laptop"),
+        ("browser", "MSFT 5.0"),
+        ("address", "192.168.1.20"),
+    ]
+    assert rows[0].exposure.about["address"] == "02:00:4c:4f:4f:50"
+    side = message
+    assert side[rows[0].exposure.start : rows[0].exposure.end] == b"laptop"
+
+
 # The keys of RFC 9001, appendix A.1, for the connection id 8394c8f03e515708.
 DESTINATION = bytes.fromhex("8394c8f03e515708")
 KEY = bytes.fromhex("1f369613dd76d5467730efcbe3b1a22d")
 IV = bytes.fromhex("fa044b2f42a3fd3b46fb255c")
 GUARD = bytes.fromhex("9f50449e04a0e810283a1e9933adedd2")
+
+
+def test_the_keys_are_those_of_the_rfc() -> None:
+    """What is derived is what RFC 9001 prints."""
+    version = quic._VERSIONS[1]
+    assert quic_keys.client(version.salt, version.prefix, DESTINATION) == quic_keys.Keys(
+        KEY, IV, GUARD
+    )
 
 
 def initial(frames: bytes, number: int) -> bytes:
@@ -162,9 +188,8 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
         ("grüße an alle ".encode() * 20, "plain text"),
         (b"\0\1\2\3" * 100, "neither compressed nor encrypted"),
         (os.urandom(50), "too short"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2"),
         (b"\x1f\x8b\x08" + os.urandom(100), "gzip"),
-        (b"YMSG\x00\x10" + os.urandom(100), "Yahoo"),
+        (b"RFB 003.008\n" + os.urandom(100), "VNC"),
     ],
 )
 def test_what_nobody_knows_is_measured(data: bytes, word: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import HTTP, XMPP, C, S, Turn, b64, http, read, said, tls
-from hypothesis import given
+from conversations import HTTP, HTTP2, XMPP, C, S, Turn, b64, http, read, said, stream, tls
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.analysis import chatjson, jsonread
+from experiments.analysis.decoders import decode
+
+UNTIMED = settings(deadline=None)  # the first example loads what it needs
 
 
 def test_a_session_is_read() -> None:
@@ -123,6 +126,22 @@ def test_a_tunnel_is_followed() -> None:
     assert decoded.facts["server name"] == "chat.example"
 
 
+def test_the_bodies_of_http_2_are_read() -> None:
+    """JSON in HTTP/2 is read though its fields are not: in pieces, padded, and packed."""
+    decoded, rows = read(HTTP2)
+    assert (decoded.protocol, decoded.complete) == ("http2", True)
+    assert said(rows, "message") == [
+        ("message", "over two", "", "bob"),
+        ("message", "packed two", "bob", ""),
+    ]
+    assert rows[0].frames == (3,)
+    turns, keys = tls(talk=tuple(HTTP2))
+    opened = decode(stream(turns), keys)
+    assert opened
+    assert opened.inside == ("http2",)
+    assert [e.text for e in opened.exposures if e.kind == "message"] == ["over two", "packed two"]
+
+
 def test_xmpp_in_bodies_is_read() -> None:
     """BOSH carries stanzas in the bodies of requests and answers (XEP-0124)."""
     body = b"<body rid='1' xmlns='http://jabber.org/protocol/httpbind'>%s</body>"
@@ -193,6 +212,7 @@ JSON = st.recursive(
 
 
 @given(data=JSON)
+@UNTIMED
 def test_json_is_read_as_it_is_written(data: object) -> None:
     """Strings are those that were written, each at its place."""
     content = json.dumps(data, ensure_ascii=False).encode()
@@ -213,6 +233,7 @@ def test_json_is_read_as_it_is_written(data: object) -> None:
 
 
 @given(content=st.binary(max_size=100))
+@UNTIMED
 def test_what_is_no_json_is_survived(content: bytes) -> None:
     """Any bytes, also deep and broken ones."""
     for data in (content, b'{"a":[' + content, b"[" * 5000 + content, b'{"text":"' + content):

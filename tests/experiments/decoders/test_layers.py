@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from conversations import C, S, stream
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.analysis import layers
 from experiments.analysis.model import Decoded, Exposure, Layer, Passage, Span
+
+UNTIMED = settings(deadline=None)  # the first example loads what it needs
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
@@ -15,6 +17,7 @@ SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 @given(
     before=st.binary(max_size=20), rest=st.binary(min_size=1, max_size=40), size=st.integers(1, 7)
 )
+@UNTIMED
 def test_the_rest_of_a_stream_is_a_stream(before: bytes, rest: bytes, size: int) -> None:
     """What follows an offset has the bytes, frames and times that it has in the whole."""
     whole = stream([(C, before + rest), (S, b"answer")], size=size)
@@ -31,6 +34,7 @@ def test_the_rest_of_a_stream_is_a_stream(before: bytes, rest: bytes, size: int)
 
 
 @given(sizes=SIZES, gap=st.integers(1, 4), size=st.integers(1, 7), data=st.data())
+@UNTIMED
 def test_what_was_read_inside_is_led_back(
     sizes: list[int], gap: int, size: int, data: st.DataObject
 ) -> None:

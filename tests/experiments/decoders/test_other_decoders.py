@@ -1,9 +1,9 @@
-"""MQTT, SIP, MSN Messenger and SSH."""
+"""MQTT, SIP, the messengers of their time, and SSH."""
 
 from __future__ import annotations
 
 import pytest
-from conversations import MQTT, MSN, SIP, SSH, C, S, Turn, read, said
+from conversations import MQTT, MSN, OSCAR, SIP, SSH, YMSG, C, S, Turn, read, said
 
 
 def test_mqtt() -> None:
@@ -44,6 +44,32 @@ def test_msn() -> None:
         ("message", "hi you", "bob@example.org", "alice@example.org"),
     ]
     assert {r.exposure.about.get("name", "") for r in rows if r.kind == "contact"} == {"", "Bob B"}
+
+
+def test_oscar() -> None:
+    """AIM and ICQ: the roasted password, and messages in the character sets that they use."""
+    decoded, rows = read(OSCAR)
+    assert (decoded.protocol, decoded.complete) == ("oscar", True)
+    assert said(rows) == [
+        ("user", "alice", "", ""),
+        ("password", "s3cret", "", ""),
+        ("browser", "ICQ 2001b", "", ""),
+        ("contact", "bob", "", ""),
+        ("message", "hello bob", "alice", "bob"),
+        ("message", "grüße", "bob", "alice"),
+    ]
+
+
+def test_ymsg() -> None:
+    """Yahoo Messenger: account, contacts and messages without their fonts."""
+    decoded, rows = read(YMSG)
+    assert (decoded.protocol, decoded.complete) == ("ymsg", True)
+    assert said(rows) == [
+        ("user", "alice", "", ""),
+        ("contact", "bob", "", ""),
+        ("message", "hello", "alice", "bob"),
+        ("message", "hi there", "bob", "alice"),
+    ]
 
 
 def test_ssh() -> None:

@@ -91,6 +91,24 @@ def test_a_mail_in_pieces_of_mime() -> None:
     assert (message.text, message.exposure.encodings) == ("grüße", ("base64",))
 
 
+def test_commands_that_do_not_wait() -> None:
+    """With pipelining (RFC 2920) the answers come late; a refused DATA is followed by commands."""
+    envelope = b"MAIL FROM:<a@x>\r\nRCPT TO:<b@x>\r\nRCPT TO:<c@x>\r\nDATA\r\n"
+    turns: list[Turn] = [
+        *SMTP[:3],
+        (C, envelope),
+        (S, b"250 ok\r\n250 ok\r\n550 nobody\r\n354 go\r\n"),
+        (C, MAIL + b".\r\n" + envelope),
+        (S, b"250 queued\r\n250 ok\r\n550 no\r\n550 no\r\n503 nobody to send to\r\n"),
+        (C, b"AUTH PLAIN " + b64(b"\0al\0pw") + b"\r\n"),
+        (S, b"535 wrong\r\n"),
+    ]
+    _, rows = read(turns)
+    assert said(rows, "message") == [TEXT]
+    (password,) = [row for row in rows if row.kind == "password"]
+    assert (password.text, password.exposure.about["accepted"]) == ("pw", "no")
+
+
 def test_what_stands_in_a_mail_is_no_command() -> None:
     """Lines within DATA that look like commands are the mail's."""
     mail = MAIL.replace(b"Meet", b"AUTH PLAIN " + b64(b"\0eve\0fake") + b"\r\nSTARTTLS\r\nMeet")
