@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,7 +41,7 @@ class Texts:
 
 
 def pack(
-    columns: dict[str, NDArray[Any]], tables: dict[str, Sequence[str] | Texts]
+    columns: dict[str, NDArray[Any]], tables: Mapping[str, Sequence[str] | Texts]
 ) -> dict[str, Any]:
     """Return columns of one length and tables, packed: {"rows", "columns", "bytes", "packed"}.
 
