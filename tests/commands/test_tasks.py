@@ -28,7 +28,8 @@ PROGRAM = [
     sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
 ]  # fmt: skip
 EVERY_TASK = {
-    "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture", "lab-down",
+    "analyze", "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
+    "lab-down",
     "lab-forward", "lab-run", "lab-shell", "lab-status", "lab-up", "report", "reproduce", "run",
     "runs", "spec-check", "test",
 }  # fmt: skip

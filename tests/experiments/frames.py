@@ -451,6 +451,8 @@ def timed(
     """Give frames times, some close together and some far apart, in whole microseconds."""
     records, time = [], start
     for frame in frames:
-        time += random.choice((1_000, 50_000, 900_000, 5_000_000, 60_000_000, -400_000, -30_000_000))
+        time += random.choice(
+            (1_000, 50_000, 900_000, 5_000_000, 60_000_000, -400_000, -30_000_000)
+        )
         records.append((time, frame, len(frame)))
     return records
