@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.analysis import forms
+from experiments.analysis import spellings
 from experiments.analysis.capture import native
 from experiments.analysis.capture.layout import GAP, RUN, UDP
 from experiments.analysis.matching import Matcher
@@ -90,7 +90,7 @@ class Scanner:
         self.clipped: dict[int, bytes] = {}  # of needles longer than TAIL: all of it
         for secret in secrets:
             short = len(secret.text.strip().encode()) < SHORT
-            for needle, form in forms.forms(secret.text.strip()).items():
+            for needle, form in spellings.spellings(secret.text.strip()).items():
                 index = places.setdefault(needle, len(places))
                 if index == len(self._owners):
                     self._owners.append([])
@@ -99,7 +99,7 @@ class Scanner:
         self._caseless = frozenset(
             index
             for index, owners in enumerate(self._owners)
-            if any(form == forms.HEX for _, form, _ in owners)
+            if any(form == spellings.HEX for _, form, _ in owners)
         )
         for index, needle in enumerate(needles):
             if len(needle) > TAIL:
@@ -149,10 +149,10 @@ class Scanner:
 
 def _alone(content: bytes, start: int, end: int, form: str) -> bool:
     """Whether a short text stands for itself; in base64 that is to be seen in what it says."""
-    if form == forms.HEX:
+    if form == spellings.HEX:
         before = start == 0 or content[start - 1] not in _HEX
         return before and (end == len(content) or content[end] not in _HEX)
-    if form != forms.BASE64:
+    if form != spellings.BASE64:
         return stands_alone(content, start, end, spaced=False)
     first, last = start, end
     while first > max(start - _WORD_LIMIT, 0) and content[first - 1] in _BASE64:
@@ -270,7 +270,7 @@ class Search:
         for name, form, short in self._scanner.owners(number):
             if short:
                 # The run may end here and the stream go on: what follows decides.
-                if start == 0 or end + 1 >= len(run) or form in {forms.BASE64, forms.UTF16}:
+                if start == 0 or end + 1 >= len(run) or form in {spellings.BASE64, spellings.UTF16}:
                     self._later(number, key, offset, length)
                     return
                 around = run[start - 1 : end + 1].tobytes()
