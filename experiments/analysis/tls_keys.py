@@ -1,8 +1,8 @@
 """Opening TLS with its keys: 1.2 (RFC 5246, RFC 5288, RFC 7905) and 1.3 (RFC 8446).
 
-For the suites with AES-GCM, AES-CCM and ChaCha20-Poly1305. All of these encrypt byte by byte, so
-every plain byte has the place of its encrypted one, and the frames of a text are exact. A record
-that does not authenticate ends the reading of its side: nothing is guessed.
+For the suites with AES-GCM, AES-CCM, ChaCha20-Poly1305 and, in TLS 1.2, AES-CBC. All of these keep
+the order of bytes, so every plain byte has the place of its encrypted one, and the frames of a text
+are exact. A record that does not authenticate ends the reading of its side: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives import ciphers, hashes, hmac
+from cryptography.hazmat.primitives.ciphers import modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Cipher = AESGCM | AESCCM | ChaCha20Poly1305
 Hash = type[hashes.SHA256] | type[hashes.SHA384]
+Mac = type[hashes.SHA1] | Hash
 
 # A line of a key log: a label, the client's random, the secret (NSS's format, SSLKEYLOGFILE).
 _LINE: Final = re.compile(
@@ -35,6 +37,8 @@ _TLS_1_2: Final = 0x0303
 _TLS_1_3: Final = 0x0304
 _FINISHED, _END_OF_EARLY, _KEY_UPDATE = 20, 5, 24
 _MASTER: Final = 48
+_BLOCK: Final = 16
+_ENCRYPT_THEN_MAC: Final = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class _Suite:
     key: int
     hash: Hash = hashes.SHA256
     tag: int = 16
+    mac: Mac = hashes.SHA1
 
 
 _SUITES: Final = {
@@ -53,6 +58,11 @@ _SUITES: Final = {
     **dict.fromkeys((0xC09D, 0xC09F, 0xC0AD), _Suite("ccm", 32)),
     **dict.fromkeys((0x1305, 0xC0AE), _Suite("ccm", 16, tag=8)),
     0xC0AF: _Suite("ccm", 32, tag=8),
+    **dict.fromkeys((0x002F, 0x0033, 0xC009, 0xC013), _Suite("cbc", 16)),
+    **dict.fromkeys((0x0035, 0x0039, 0xC00A, 0xC014), _Suite("cbc", 32)),
+    **dict.fromkeys((0x003C, 0x0067, 0xC023, 0xC027), _Suite("cbc", 16, mac=hashes.SHA256)),
+    **dict.fromkeys((0x003D, 0x006B), _Suite("cbc", 32, mac=hashes.SHA256)),
+    **dict.fromkeys((0xC024, 0xC028), _Suite("cbc", 32, hashes.SHA384, mac=hashes.SHA384)),
 }
 
 
@@ -82,12 +92,14 @@ def open_stream(stream: Stream, keys: bytes) -> Layer | None:
     passages: dict[bool, Passage | None] = {True: None, False: None}
     for way in (True, False):
         sender = "CLIENT" if way is client_way else "SERVER"
-        if version == _TLS_1_3:
-            opener: _Opener | None = _Opener13.of(log, client.random, sender, suite)
+        opener: _Opener | None = None
+        if version == _TLS_1_3 and suite.cipher != "cbc":
+            opener = _Opener13.of(log, client.random, sender, suite)
+        elif version == _TLS_1_2 and suite.cipher == "cbc":
+            late = server.extension(_ENCRYPT_THEN_MAC) is not None
+            opener = _OpenerCbc.made(log, client.random, server.random, sender, suite, late=late)
         elif version == _TLS_1_2:
             opener = _Opener12.of(log, client.random, server.random, sender, suite)
-        else:
-            opener = None
         if opener:
             passages[way] = _open_side(stream.side(forward=way), opener, forward=way)
     if not passages[True] and not passages[False]:
@@ -199,6 +211,68 @@ class _Opener12(_Opener):
         return record.kind, plain, offset
 
 
+class _OpenerCbc(_Opener):
+    """TLS 1.2 with AES-CBC: a code inside what is encrypted, or around it (RFC 7366)."""
+
+    def __init__(self, suite: _Suite, key: bytes, mac: bytes, *, late: bool) -> None:
+        self._suite, self._key, self._mac, self._late = suite, key, mac, late
+        self._sequence = 0
+        self._on = False
+
+    @classmethod
+    def made(  # noqa: PLR0913 (what a key follows from)
+        cls,
+        log: dict[tuple[str, bytes], bytes],
+        client_random: bytes,
+        server_random: bytes,
+        sender: str,
+        suite: _Suite,
+        *,
+        late: bool,
+    ) -> _OpenerCbc | None:
+        """Derive a side's keys from the master secret; late: the code is around."""
+        master = log.get(("CLIENT_RANDOM", client_random))
+        if not master or len(master) != _MASTER:
+            return None
+        size, key = suite.mac.digest_size, suite.key
+        seed = b"key expansion" + server_random + client_random
+        block = _prf(master, seed, 2 * (size + key), suite.hash)
+        which = 0 if sender == "CLIENT" else 1
+        mac, rest = block[which * size :][:size], block[2 * size :]
+        return cls(suite, rest[which * key :][:key], mac, late=late)
+
+    def changed(self) -> None:
+        self._on, self._sequence = True, 0
+
+    def ready(self, record: Record) -> bool:
+        del record
+        return self._on
+
+    def opened(self, record: Record, body: bytes) -> tuple[int, bytes, int] | None:
+        size = self._suite.mac.digest_size
+        code = b""
+        if self._late:
+            body, code = body[:-size], body[-size:]
+            if not self._authentic(record, body, code):
+                return None
+        if len(body) < 2 * _BLOCK or len(body) % _BLOCK:
+            return None
+        unpacker = ciphers.Cipher(ciphers.algorithms.AES(self._key), modes.CBC(body[:_BLOCK]))
+        plain = unpacker.decryptor().update(body[_BLOCK:])
+        plain = plain[: max(len(plain) - plain[-1] - 1, 0)]
+        if not self._late:
+            plain, code = plain[:-size], plain[-size:]
+            if not self._authentic(record, plain, code):
+                return None
+        self._sequence += 1
+        return record.kind, plain, _BLOCK
+
+    def _authentic(self, record: Record, data: bytes, code: bytes) -> bool:
+        head = self._sequence.to_bytes(8, "big") + bytes([record.kind])
+        head += record.version.to_bytes(2, "big") + len(data).to_bytes(2, "big")
+        return _mac(self._mac, head + data, self._suite.mac) == code
+
+
 class _Opener13(_Opener):
     """TLS 1.3: a side's keys for early data, the handshake and the application, one after another.
 
@@ -279,7 +353,7 @@ def _prf(secret: bytes, seed: bytes, length: int, hash_: Hash) -> bytes:
     return out[:length]
 
 
-def _mac(secret: bytes, data: bytes, hash_: Hash) -> bytes:
+def _mac(secret: bytes, data: bytes, hash_: Mac) -> bytes:
     made = hmac.HMAC(secret, hash_())
     made.update(data)
     return made.finalize()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed")
 
+# SSL_OP_NO_ENCRYPT_THEN_MAC, for which the ssl module has no name.
+NO_ENCRYPT_THEN_MAC = 1 << 19
 Turn = tuple[bool, bytes]
 C, S = True, False
 
@@ -494,6 +496,24 @@ def certificate() -> tuple[bytes, bytes]:
     )
 
 
+def contexts(path: Path, version: str, ciphers: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return how client and server speak TLS; the keys are logged below a path."""
+    pem, key = certificate()
+    (path / "pem").write_bytes(pem + key)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(path / "pem")
+    client = ssl.create_default_context(cadata=pem.decode())
+    for context in (server, client):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+        context.set_alpn_protocols(["xmpp-client"])
+        if ciphers:
+            context.set_ciphers(ciphers.removeprefix("old "))
+        if ciphers.startswith("old "):
+            context.options |= NO_ENCRYPT_THEN_MAC
+    client.keylog_filename = str(path / "keys")
+    return client, server
+
+
 @functools.cache
 def tls(
     version: str = "TLSv1_3",
@@ -503,21 +523,12 @@ def tls(
 ) -> tuple[tuple[Turn, ...], bytes]:
     """Return a real TLS conversation, made in memory by the ssl module, and its key log.
 
-    talk -- what is said inside; before -- what is said in the clear first.
+    talk -- what is said inside; before -- what is said in the clear first. ciphers with "old "
+    before them have the code inside of what is encrypted, as before RFC 7366.
     """
     with tempfile.TemporaryDirectory() as folder:
-        pem, key = certificate()
         path = Path(folder)
-        (path / "pem").write_bytes(pem + key)
-        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        server_context.load_cert_chain(path / "pem")
-        client_context = ssl.create_default_context(cadata=pem.decode())
-        for context in (server_context, client_context):
-            context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-            context.set_alpn_protocols(["xmpp-client"])
-            if ciphers:
-                context.set_ciphers(ciphers)
-        client_context.keylog_filename = str(path / "keys")
+        client_context, server_context = contexts(path, version, ciphers)
         ins = {way: ssl.MemoryBIO() for way in (C, S)}
         outs = {way: ssl.MemoryBIO() for way in (C, S)}
         ends = {
