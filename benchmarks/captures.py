@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 CONNECTIONS: Final = 150  # in a block
 SEGMENT: Final = 1460
+_WORDS: Final = (
+    "the of and a to in is you that it he was for on are as with his they at be this from have or "
+    "by one had not but what all were when we there can an your which their said if do will each "
+    "about how up out them then she many some so these would other into has more her two like him "
+    "time see no could make than first been its who now people my made over did down only way find"
+).split()
 _START: Final = 1_700_000_000
 _FIN, _SYN, _PSH, _ACK = 1, 2, 8, 16
 _SERVER: Final = bytes([192, 0, 2, 80])
@@ -62,13 +68,27 @@ def _packet(client: int, *, to_server: bool, seq: int, ack: int, flags: int, dat
 
 
 def _page(random: Random, size: int, texts: list[str]) -> bytes:
-    rows = [
-        f"<tr><td>user{random.randrange(99)}</td><td>{random.randbytes(30).hex()}</td></tr>"
-        for _ in range(size // 90)
+    """Return a page: mostly prose, a few links, and on one in five a table of chat messages."""
+    parts = [
+        '<!DOCTYPE html><html><head><title>A page</title><link rel="stylesheet" href="/s.css">'
+        '</head><body><nav><a href="/home.html">home</a> <a href="/news.html">news</a></nav>'
     ]
-    if texts and random.random() < 0.2:  # noqa: PLR2004 - one page in five
+    if random.random() < 0.2:  # noqa: PLR2004 - one page in five
+        rows = [
+            f"<tr><td>user{random.randrange(99)}</td><td>{_prose(random, 6)}</td></tr>"
+            for _ in range(random.randrange(1, 15))
+        ]
         rows.append(f"<tr><td>somebody</td><td>{random.choice(texts)}</td></tr>")
-    return ("<html><table><tr><th>user</th><th>message</th></tr>" + "".join(rows)).encode()
+        parts.append(f"<table><tr><th>user</th><th>message</th></tr>{''.join(rows)}</table>")
+    length = sum(map(len, parts))
+    while length < size:
+        parts.append(f'<p>{_prose(random, 90)} <a href="/p{random.randrange(999)}.html">more</a></p>')
+        length += len(parts[-1])
+    return ("".join(parts) + "</body></html>").encode()
+
+
+def _prose(random: Random, count: int) -> str:
+    return " ".join(random.choices(_WORDS, k=count))
 
 
 def _response(random: Random, texts: list[str]) -> bytes:
