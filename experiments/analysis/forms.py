@@ -10,7 +10,6 @@ from urllib.parse import unquote_plus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PAIR: Final = re.compile(rb"([^&=]*)=([^&]*)")
 _BOUNDARY: Final = re.compile(r'boundary="?([^";,\s]{1,70})', re.IGNORECASE)
 _DISPOSITION: Final = re.compile(rb"(?:^|\n)content-disposition:([^\r\n]*)", re.IGNORECASE)
 _NAME: Final = re.compile(rb'[;\s]name="?([^";]*)')
@@ -32,11 +31,20 @@ class Field:
 
 def pairs(content: bytes) -> Iterator[Field]:
     """Yield the fields of a query or a URL-encoded form."""
-    for count, match in enumerate(_PAIR.finditer(content)):
-        if count >= MOST:
+    position = 0
+    for _ in range(MOST):
+        end = content.find(b"&", position)
+        end = len(content) if end < 0 else end
+        at = content.find(b"=", position, end)
+        if at >= 0:
+            name, value = (
+                unquote_plus(part.decode("latin-1"), "utf-8")
+                for part in (content[position:at], content[at + 1 : end])
+            )
+            yield Field(name, value, at + 1, end)
+        position = end + 1
+        if position > len(content):
             return
-        name, value = (unquote_plus(part.decode("latin-1"), "utf-8") for part in match.groups())
-        yield Field(name, value, match.start(2), match.end(2))
 
 
 def multipart(content: bytes, kind: str) -> Iterator[Field]:

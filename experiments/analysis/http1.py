@@ -29,11 +29,14 @@ METHODS: Final = (
 )  # RFC 9110, 9.1, and RFC 5789
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r?\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n")
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+# Possessive, and the blanks at the end are taken off afterwards: else a field of blanks that never
+# ends would be tried from each of them.
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\r\n]*+)\r?\n")
 _BLANK: Final = re.compile(rb"\r?\n")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r?\n")
 # A body that unpacks to more is cut here: a capture must not fill the memory of who judges it.
 LONGEST_BODY: Final = 16 * 2**20
+_DIGITS: Final = 18
 # What a sender may have a reader of zstd keep (RFC 9659).
 _ZSTD_WINDOW: Final = 8 * 2**20
 SWITCHING: Final = 101
@@ -134,8 +137,10 @@ def _message(  # noqa: PLR0913 (what the two start lines differ in)
 ) -> Message:
     headers, position = [], line.end()
     while match := _HEADER.match(data, position):
-        value = match[2].decode("utf-8", "replace")
-        headers.append(Header(match[1].decode(), value, match.start(2), match.end(2)))
+        value = match[2].rstrip(b" \t")
+        end = match.start(2) + len(value)
+        text = value.decode("utf-8", "replace")
+        headers.append(Header(match[1].decode(), text, match.start(2), end))
         position = match.end()
     blank = _BLANK.match(data, position)
     message = Message(
@@ -169,8 +174,10 @@ def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple
     if "chunked" in codings:
         content, spans, end, complete = _dechunk(data, start)
     elif length.isdecimal():
-        end = min(start + int(length), len(data))
-        content, complete = data[start:end], end == start + int(length)
+        # A number of more digits than any length has is one that is never reached.
+        size = int(length[:_DIGITS])
+        end = min(start + size, len(data))
+        content, complete = data[start:end], end == start + size
         spans = (Span(0, start, end - start),)
     elif message.status:
         # Until the connection closes (RFC 9112, 6.3, rule 8).

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from email.header import decode_header
 from email.parser import BytesParser
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Final
 
+from experiments.analysis import markup
 from experiments.analysis.model import Exposure
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _FROM: Final = re.compile(
 )
 
 
-class _Words(HTMLParser):
+class _Words(markup.Lenient):
     """The text of a page, without its scripts and styles."""
 
     def __init__(self) -> None:

@@ -44,7 +44,16 @@ class Link:
     end: int
 
 
-class _Reader(HTMLParser):
+class Lenient(HTMLParser):
+    """A parser of pages that raises for nothing: the standard one does for "<![" and a word."""
+
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Take a marked section for a comment, as browsers do."""
+        del report
+        return self.parse_bogus_comment(i)
+
+
+class _Reader(Lenient):
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         lengths = (len(line) for line in page.split("\n"))

@@ -95,6 +95,25 @@ def test_a_bomb_is_cut(coding: bytes, pack: object) -> None:
     assert len(message.body.content) == http1.LONGEST_BODY
 
 
+def test_fields_that_would_take_for_ever() -> None:
+    """Blanks without an end, and a length of more digits than a number has, are read at once."""
+    blanks = b"GET / HTTP/1.1\r\nA: x" + b" \t" * 500_000
+    assert http1.requests(blanks + b"y")[1] is False
+    ((message,), complete) = http1.requests(blanks + b"y \t\r\n\r\n")
+    assert (message.header("A")[:1], message.header("A")[-1:], complete) == ("x", "y", True)
+    ((message,), complete) = http1.requests(
+        b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 10_000 + b"\r\n\r\nbody"
+    )
+    assert (message.body.content, complete) == (b"body", False)
+
+
+def test_pages_that_the_standard_parser_refuses() -> None:
+    """A marked section of no known kind is a comment, as in browsers."""
+    page = markup.read(b"<table><tr><td>one</td><![nonsense x]><td>two</td></tr></table>")
+    assert [cell.text for cell in page.tables[0].rows[0]] == ["one", "two"]
+    markup.read(b"<![" * 1000)
+
+
 def test_responses_without_a_body_have_none() -> None:
     """HEAD, 204, 304 and 1xx carry no body whatever their fields say (RFC 9112, 6.3)."""
     asked = b"HEAD / HTTP/1.1\r\n\r\n" + GET + GET

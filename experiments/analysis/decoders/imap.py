@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from experiments.analysis import dialogue, mail
@@ -19,7 +20,9 @@ _CLIENT: Final = (
 )
 _GREETING: Final = re.compile(rb"\* (?:OK|PREAUTH)\b[^\r\n]*IMAP", re.IGNORECASE)
 _LITERAL: Final = re.compile(rb"\{(\d{1,9})\+?\}\Z")
-_TOKEN: Final = re.compile(rb'"((?:[^"\\]|\\.){0,4096})"|([^\s"(){]{1,4096})')
+_TOKEN: Final = re.compile(rb'"((?:[^"\\]|\\.){0,512}+)"|([^\s"(){]{1,4096}+)')
+# More words than any command has whose words are read.
+_WORDS: Final = 16
 _MAIL: Final = re.compile(
     rb"(?:BODY\[(?:HEADER[^\]]{0,1000}|)\]|RFC822(?:\.HEADER)?)(?:<\d+>)? \{\d+\}\Z", re.IGNORECASE
 )
@@ -120,7 +123,7 @@ class _Reader:
         literal = self._literal(line)
         if literal:
             text = text[: text.rindex(b"{")]
-        for match in _TOKEN.finditer(text):
+        for match in islice(_TOKEN.finditer(text), _WORDS):
             which = 1 if match[1] is not None else 2
             word = re.sub(rb"\\(.)", rb"\1", match[which]) if which == 1 else match[which]
             place = line.part(match.start(which), match.end(which))

@@ -17,7 +17,7 @@ _START: Final = re.compile(
     rb"(?:(INVITE|ACK|BYE|CANCEL|OPTIONS|REGISTER|MESSAGE|SUBSCRIBE|NOTIFY|PUBLISH|INFO|REFER|UPDATE|"
     rb"PRACK) (sips?:[^\s]{1,512}|tel:[^\s]{1,64}) SIP/2\.0|SIP/2\.0 (\d{3}) [^\r\n]{0,200})\r\n"
 )
-_FIELD: Final = re.compile(rb"([A-Za-z-]{1,40})[ \t]*:[ \t]*([^\r\n]{0,4096})\r\n")
+_FIELD: Final = re.compile(rb"([A-Za-z-]{1,40}+)[ \t]*+:[ \t]*+([^\r\n]{0,4096}+)\r\n")
 _PART: Final = re.compile(r'(\w{1,32})="?([^",]{1,512})')
 _ADDRESS: Final = re.compile(r"<([^<>]{1,512})>|([^\s;<>]{1,512})")
 # Names in one letter (RFC 3261, 7.3.3).

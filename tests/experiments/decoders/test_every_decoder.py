@@ -94,6 +94,59 @@ def test_what_is_broken_is_survived(name: str, data: st.DataObject) -> None:
         check(followed, decoder.decode(followed))
 
 
+RUNS = (
+    *(
+        b" ",
+        b"\t",
+        b"\n",
+        b"\r\n",
+        b"a",
+        b'"',
+        b"<",
+        b"</",
+        b"=",
+        b"a=",
+        b"\\",
+        b'\\"',
+        b"@",
+        b"a@",
+    ),
+    *(
+        b"&",
+        b"\xff",
+        b"\xff\xfa",
+        b"{",
+        b"[",
+        b'{"a":',
+        b"<a>",
+        b"<!--",
+        b"<![",
+        b"<![CDATA[",
+        b"<?",
+    ),
+    *(b"=?u?q?", b"\r\n ", b"0", b"\r\n--B", b"{1}\r\n", b"\0", b"\xc0\x0c", b"&amp;", b"<td>"),
+    *(b"\x81\x80\0\0\0\0", b"\x17\x03\x03\0\0", b"x-y: z\r\n"),
+)
+
+
+@pytest.mark.parametrize("name", sorted(CORPUS))
+@given(data=st.data())
+@QUICK
+def test_a_long_run_of_the_same_is_survived(name: str, data: st.DataObject) -> None:
+    """What makes a pattern try again and again, or a number too long, is read like anything else.
+
+    One pattern that is not linear makes this test take minutes.
+    """
+    protocol, turns = CORPUS[name]
+    index = data.draw(st.integers(0, len(turns) - 1))
+    way, said = turns[index]
+    at = data.draw(st.integers(0, len(said)))
+    run = data.draw(st.sampled_from(RUNS))
+    long = said[:at] + run * (30_000 // len(run)) + said[at:]
+    followed = stream([*turns[:index], (way, long), *turns[index + 1 :]], protocol=protocol)
+    check(followed, decode(followed, tls()[1]))
+
+
 @pytest.mark.parametrize("name", sorted(CORPUS))
 def test_a_cut_invents_nothing(name: str) -> None:
     """Wherever a capture ends, no message, user or password is told that the whole has not."""

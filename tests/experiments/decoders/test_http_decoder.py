@@ -114,6 +114,18 @@ def test_a_form_that_is_cut_is_not_read() -> None:
     assert [row.kind for row in rows] == ["url"]
 
 
+def test_a_form_without_a_single_field() -> None:
+    """A body that is called a form and has no "=" is looked at once, and not from each byte."""
+    head = b"Content-Type: application/x-www-form-urlencoded"
+    _, rows = read([(C, http(b"POST / HTTP/1.1", b"x" * 1_000_000, head))])
+    assert [row.kind for row in rows] == ["url"]
+    _, rows = read([(C, http(b"POST / HTTP/1.1", b"a&user=al%20ice&=&content=x=y&", head))])
+    assert said(rows, "user", "message") == [
+        ("user", "al ice", "", ""),
+        ("message", "x=y", "al ice", ""),
+    ]
+
+
 def test_a_tunnel_is_followed() -> None:
     """What comes after CONNECT is read as what it is."""
     before: tuple[Turn, ...] = (
