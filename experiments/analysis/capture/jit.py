@@ -11,10 +11,19 @@ is preceded by a comparison with the end of what it reads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    def i64(_value: Any, /) -> int:  # noqa: ANN401 - whatever an array holds
+        """Return a number as the 64 bits in which all is computed."""
+        return 0
+
+else:
+    i64 = np.int64
 
 PLAIN: Final = "plain"  # Python
 COMPILED: Final = "compiled"  # numba
