@@ -82,7 +82,9 @@ def _page(random: Random, size: int, texts: list[str]) -> bytes:
         parts.append(f"<table><tr><th>user</th><th>message</th></tr>{''.join(rows)}</table>")
     length = sum(map(len, parts))
     while length < size:
-        parts.append(f'<p>{_prose(random, 90)} <a href="/p{random.randrange(999)}.html">more</a></p>')
+        parts.append(
+            f'<p>{_prose(random, 90)} <a href="/p{random.randrange(999)}.html">more</a></p>'
+        )
         length += len(parts[-1])
     return ("".join(parts) + "</body></html>").encode()
 
@@ -199,5 +201,5 @@ def write(path: Path, size: int, block: Block | None = None) -> int:
             for byte in range(4):
                 data[made.seconds + byte] = stamp[byte]
                 data[made.address + byte] = number[byte]
-            file.write(memoryview(data))
+            file.write(data.data)
     return times * made.packets

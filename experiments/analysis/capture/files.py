@@ -150,7 +150,7 @@ class Source:
         """Read bytes into an array; return how many there were."""
         done = 0
         while done < len(target):
-            got = os.preadv(self.descriptor, [memoryview(target)[done:]], offset + done)
+            got = os.preadv(self.descriptor, [target[done:].data], offset + done)
             if not got:
                 break
             done += got

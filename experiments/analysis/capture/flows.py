@@ -216,4 +216,4 @@ def _same_flow(flows: NDArray[Any], one: int, other: int) -> bool:
             straight = False
         if here[0, i] != there[1, i] or here[1, i] != there[0, i]:
             crossed = False
-    return straight or crossed
+    return bool(straight or crossed)

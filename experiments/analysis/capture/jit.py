@@ -40,5 +40,6 @@ def kernel(function: _F) -> _F:
         return function
     import numba  # noqa: PLC0415 - see above
 
-    made: _F = numba.njit(error_model="numpy", boundscheck=MODE[0] == CHECKED)(function)
-    return made
+    checked = MODE[0] == CHECKED
+    made: Any = numba.njit(error_model="numpy", boundscheck=checked)(function)
+    return made  # type: ignore[no-any-return] # called as the function is

@@ -255,7 +255,7 @@ class Reader:
         sign = ">" if self._walk[w.BIG] else "<"
         for index in np.flatnonzero(rows["status"] & NOTED):
             at, captured = int(rows[index]["position"]), int(rows[index]["captured"])
-            (size,) = struct.unpack_from(f"{sign}I", window, at - _PACKET_HEAD + 4)
+            (size,) = struct.unpack_from(f"{sign}I", window.data, at - _PACKET_HEAD + 4)
             start, end = at + ((captured + 3) & ~3), at - _PACKET_HEAD + size - 4
             self._remark(first + int(index), bytes(window[start:end]), sign)
 

@@ -244,7 +244,7 @@ class Search:
         return np.frombuffer(b"".join(pieces) or b"\0", np.uint8), places
 
     def _look(self, data: NDArray[np.uint8], runs: NDArray[np.void]) -> None:
-        spans = list(self._matcher.spans(memoryview(data)))
+        spans = list(self._matcher.spans(data.data))
         if not spans:
             return
         numbers, starts, ends = np.array(spans, np.int64).T

@@ -308,7 +308,8 @@ def _question(data: bytes) -> str:
     """Return the first question of a DNS message in words (RFC 1035, 4.1)."""
     if len(data) < 17 or data[4:6] == b"\0\0":  # noqa: PLR2004 - the header and the shortest question
         return ""
-    labels, at = [], 12
+    labels: list[str] = []
+    at = 12
     while at < len(data) and data[at] and data[at] < 64 and len(labels) < 128:  # noqa: PLR2004 - RFC 1035
         labels.append(data[at + 1 : at + 1 + data[at]].decode("ascii", "replace"))
         at += 1 + data[at]
