@@ -1,8 +1,9 @@
 """Putting the bytes of segments into streams. Compiled.
 
-Bytes go into the stream in the order of their numbers (RFC 9293, 3.10.7.4); of bytes that came twice
-the first copy counts. What comes early waits; when the other end acknowledges bytes beyond a hole,
-they were there and the capture lacks them, so the hole is recorded and the stream goes on behind it.
+Bytes go into the stream in the order of their numbers (RFC 9293, 3.10.7.4); of bytes that came
+twice the first copy counts. What comes early waits; when the other end acknowledges bytes beyond a
+hole, they were there and the capture lacks them, so the hole is recorded and the stream goes on
+behind it.
 """
 
 from __future__ import annotations

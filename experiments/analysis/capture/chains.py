@@ -29,7 +29,7 @@ def finish(
     frame: int, flows: NDArray[Any], pending: NDArray[Any], extents: NDArray[Any],
     state: NDArray[Any],
 ) -> int:  # fmt: skip
-    """At the end of the capture, deliver what still waits. Goes on at state[NEXT] when called so."""
+    """At the end of the capture, deliver what still waits; goes on at state[NEXT]."""
     for flow in range(state[NEXT], state[FLOWS]):
         state[NEXT] = flow
         sides = flows[flow]["side"]

@@ -49,7 +49,7 @@ def build() -> bytes:
 
 
 def _types(signature: tuple[np.dtype[Any] | None, ...]) -> Any:  # noqa: ANN401 - numba has no types
-    import numba  # noqa: PLC0415
+    import numba  # noqa: PLC0415 - only here
 
     types: list[Any] = []
     for item in signature:
@@ -72,7 +72,7 @@ def _entry(name: str, function: Any, signature: tuple[Any, ...]) -> Any:  # noqa
             taken += [f"p{index}", f"n{index}"]
             given.append(f"carray(p{index}, (n{index},))")
     source = f"def {name}({', '.join(taken)}):\n    return function({', '.join(given)})\n"
-    import numba  # noqa: PLC0415
+    import numba  # noqa: PLC0415 - only here
 
     names = {"function": function, "carray": numba.carray}  # type: ignore[attr-defined] # documented
     exec(source, names)  # noqa: S102 - made of SIGNATURES alone

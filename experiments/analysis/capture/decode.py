@@ -1,7 +1,8 @@
 """From a frame to the conversation in it. Compiled.
 
-`decode` goes over the records of a window. For each it peels one header after the other (link.py)
-until it comes to TCP, UDP (transport.py) or what it does not know, and writes the row of the packet.
+`decode` goes over the records of a window. For each it peels one header after the other
+(link.py) until it comes to TCP, UDP (transport.py) or what it does not know, and writes the
+row of the packet.
 
 A fragment of IPv4 or IPv6 is handed out (PIECE); the pass goes on with the whole datagram, which
 then lies in the window's upper part, or without (SKIP).
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import i64, kernel
+from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     CUT,
     FRAGMENT,
@@ -225,8 +226,10 @@ def decode(
                 protocol = what - IP
                 packet["protocol"] = protocol
                 if protocol == TCP and version:
-                    segment(window, at, end, wire, source, target, version, base, whole, quoted,
-                             outer, frame, packet, flows, slots, pending, extents, state)  # fmt: skip
+                    segment(
+                        window, at, end, wire, source, target, version, base, whole, quoted, outer,
+                        frame, packet, flows, slots, pending, extents, state,
+                    )  # fmt: skip
                     break
                 if protocol in (UDP, 136) and version:
                     what, at, end, wire = datagram(
@@ -349,7 +352,7 @@ def _quoted(window: NDArray[Any], protocol: int, version: int, at: int, end: int
 @kernel
 def _quote(
     window: NDArray[Any], at: int, end: int, wire: int, base: int, outer: int, frame: int,
-    packet: Any, flows: NDArray[Any], slots: NDArray[Any],
+    packet: Row, flows: NDArray[Any], slots: NDArray[Any],
     pending: NDArray[Any], extents: NDArray[Any], state: NDArray[Any],
 ) -> None:  # fmt: skip
     """Find the flow of a quoted packet, as Wireshark does; nothing of it goes into a stream."""

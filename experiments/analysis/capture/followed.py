@@ -109,15 +109,15 @@ class Followed(Stream):
     @cached_property
     def _chain(self) -> NDArray[np.uint32]:
         """The rows of all extents, in the order in which they became readable."""
-        rows: NDArray[np.uint32] = self._reading.chain_of(int(self._row["last_extent"]))
-        return rows
+        return self._reading.chain_of(int(self._row["last_extent"]))
 
     @cached_property
     def _data(self) -> NDArray[np.uint32]:
         """The rows of those that have bytes."""
         if not self._row["gaps"]:
             return self._chain
-        return self._chain[self._reading.extents["kind"][self._chain] == DATA]
+        whole: NDArray[np.bool_] = self._reading.extents["kind"][self._chain] == DATA
+        return self._chain[whole]
 
     @cached_property
     def _places(self) -> dict[bool, tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]]:

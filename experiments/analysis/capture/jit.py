@@ -18,11 +18,14 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    Row = Any  # one row of a table
+
     def i64(_value: Any, /) -> int:  # noqa: ANN401 - whatever an array holds
         """Return a number as the 64 bits in which all is computed."""
         return 0
 
 else:
+    Row = np.void
     i64 = np.int64
 
 PLAIN: Final = "plain"  # Python

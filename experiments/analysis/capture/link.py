@@ -1,8 +1,8 @@
 """Headers between the wire and the network, and tunnels: what follows, and where. Compiled.
 
-`what` is the header that comes next: an EtherType, or one of the other name spaces moved out of its
-way by LINK (link types) and IP (protocols of IP), or a code of its own. Every function takes one and
-returns the next, STOP where nothing is known to follow.
+`what` is the header that comes next: an EtherType, or one of the other name spaces moved out of
+its way by LINK (link types) and IP (protocols of IP), or a code of its own. Every function takes
+one and returns the next, STOP where nothing is known to follow.
 
 Sources: the RFCs named beside each header; IEEE 802.1Q, 802.11; www.tcpdump.org/linktypes.html.
 """
@@ -30,11 +30,13 @@ ETHERNET: Final = LINK + 1
 
 @kernel
 def u16(window: NDArray[Any], at: int) -> int:
+    """Return two bytes as a number, in network order."""
     return (i64(window[at]) << 8) | i64(window[at + 1])
 
 
 @kernel
 def u32(window: NDArray[Any], at: int) -> int:
+    """Return four bytes as a number, in network order."""
     return (u16(window, at) << 16) | u16(window, at + 2)
 
 
@@ -124,6 +126,7 @@ def _wireless(window: NDArray[Any], at: int, end: int) -> tuple[int, int]:
 
 @kernel
 def known(kind: int) -> bool:
+    """Whether a link type is one that `link` reads."""
     return kind in (
         0, 1, 6, 9, 10, 12, 14, 50, 51, 101, 104, 105, 108, 109, 113, 119, 127, 192, 228, 229, 276,
     )  # fmt: skip

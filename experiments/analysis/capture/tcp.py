@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import i64, kernel
+from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
     ACKED_UNSEEN,
@@ -259,7 +259,7 @@ def opened(
 
 
 @kernel
-def _client(row: Any) -> int:
+def _client(row: Row) -> int:
     return i64(row["flipped"])
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.analysis.capture import assembly, tcp
 from experiments.analysis.capture import flows as table
-from experiments.analysis.capture.jit import i64, kernel
+from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
     MALFORMED,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def segment(
     window: NDArray[Any], at: int, end: int, wire: int, source: int, target: int,
     version: int, base: int, whole: bool, quoted: bool, outer: int, frame: int,
-    packet: Any, flows: NDArray[Any], slots: NDArray[Any],
+    packet: Row, flows: NDArray[Any], slots: NDArray[Any],
     pending: NDArray[Any], extents: NDArray[Any], state: NDArray[Any],
 ) -> None:  # fmt: skip
     """Read a TCP header, find its flow, analyse and deliver."""
@@ -112,7 +112,7 @@ def segment(
 def datagram(
     window: NDArray[Any], at: int, end: int, wire: int, source: int, target: int,
     version: int, base: int, whole: bool, quoted: bool, outer: int, frame: int,
-    packet: Any, flows: NDArray[Any], slots: NDArray[Any],
+    packet: Row, flows: NDArray[Any], slots: NDArray[Any],
     extents: NDArray[Any], state: NDArray[Any],
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Read a UDP header and find its flow. Return what it carries (a tunnel), where, and ends."""

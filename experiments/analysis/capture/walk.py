@@ -113,7 +113,7 @@ def _nanoseconds(stamp: int, interface: NDArray[Any], index: int) -> int:
         return stamp // max(factor, 1) + offset
     second = stamp >> factor
     rest = stamp & ((i64(1) << factor) - 1)
-    if factor > 30:  # noqa: PLR2004 - so that the product fits 63 bits; 2**-30 s is a nanosecond
+    if factor > 30:  # so that the product fits 63 bits; 2**-30 s is a nanosecond
         rest >>= factor - 30
         factor = i64(30)
     return second * _SECOND + ((rest * _SECOND) >> factor) + offset

@@ -148,7 +148,7 @@ def status(bits: int) -> list[str]:
 
 
 def network(net: int, protocol: int, link: int) -> str:
-    """Return what a frame carries, given its row's net, protocol and link: "TCP", "ARP", …"""
+    """Return what a frame carries, given its row's net, protocol and link: "TCP", "ARP"."""
     if net in {_IPV4, _IPV6}:
         return _PROTOCOLS.get(protocol, f"IP {protocol}" if protocol != 255 else _NETWORKS[net])  # noqa: PLR2004 - none
     if not net:
@@ -185,7 +185,7 @@ def _ends(
     return "", ""
 
 
-def _what(
+def _what(  # noqa: PLR0911 - one return a kind
     packet: np.void, frame: bytes, net: int, layer: int, flow: np.void | None
 ) -> tuple[str, str]:
     bits = int(packet["status"])
