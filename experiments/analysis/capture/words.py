@@ -65,11 +65,11 @@ _PROTOCOLS: Final = {
     136: "UDP-Lite",
 }
 _ICMP: Final = {
-    0: "echo reply",
+    0: "Echo (ping) reply   ",
     3: "destination unreachable",
     4: "source quench",
     5: "redirect",
-    8: "echo request",
+    8: "Echo (ping) request ",
     11: "time exceeded",
     12: "parameter problem",
     13: "timestamp request",
@@ -80,8 +80,8 @@ _ICMPV6: Final = {
     2: "packet too big",
     3: "time exceeded",
     4: "parameter problem",
-    128: "echo request",
-    129: "echo reply",
+    128: "Echo (ping) request",
+    129: "Echo (ping) reply",
     130: "listener query",
     131: "listener report",
     133: "router solicitation",
@@ -231,11 +231,11 @@ def _icmp(number: int, frame: bytes, net: int, layer: int) -> tuple[str, str]:
         return name, ""
     kind, code = frame[start], frame[start + 1]
     info = words.get(kind, f"type {kind}, code {code}")
-    if info.startswith("echo"):
-        identity, sequence = (
-            int.from_bytes(frame[start + n : start + n + 2], "big") for n in (4, 6)
-        )
-        info += f", id {identity:#06x}, seq {sequence}"
+    if info.startswith("Echo"):
+        identity, sequence = frame[start + 4 : start + 6], frame[start + 6 : start + 8]
+        swapped = int.from_bytes(sequence, "little")
+        info += f" id=0x{identity.hex()}, seq={int.from_bytes(sequence, 'big')}"
+        info += f"/{swapped}, ttl={frame[layer + 8]}" if number == 1 else ""
     return name, info
 
 
