@@ -57,9 +57,9 @@ def _extent(
     row["last_extent"] = i64(state[EXTENTS]) + used
     state[USED] = used + 1
     if kind == DATA:
-        side["stream"] += length
+        side["stream"] = i64(side["stream"]) + length
     else:
-        side["missing"] += length
+        side["missing"] = i64(side["missing"]) + length
         row["gaps"] += 1
 
 
@@ -208,7 +208,7 @@ def deliver(
     if side["flags"] & SIDE_AGAIN and length > 0 and seq == side["again"]:
         _forward(frame, flow, direction, flows, pending, extents, state)
         side["expected"] = seq
-        side["flags"] = (side["flags"] & ~SIDE_AGAIN & 0xFFFF) | SIDE_STARTED
+        side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
     if not side["flags"] & SIDE_STARTED:
         side["expected"] = seq
         side["flags"] |= SIDE_STARTED
@@ -235,11 +235,22 @@ def deliver(
         # A hole that nobody will fill, or an attack: go on behind it rather than grow.
         _settle((expected + HALF - 1) & WORD, frame, flow, direction, flows, pending, extents,
                 state)  # fmt: skip
-        gap = (seq - i64(side["expected"])) & WORD
-        if 0 < gap < HALF:
+        expected = i64(side["expected"])
+        if before(seq, expected):
+            # What waited went further than where this one begins: only the rest of it is new.
+            skip += (expected - seq) & WORD
+            end = (seq + length) & WORD
+            seq = expected
+            length = (end - expected) & WORD
+            if captured <= skip or length >= HALF:
+                return
+        elif seq != expected:
+            gap = (seq - expected) & WORD
             _extent(0, gap, frame, GAP, flow, direction, flows, extents, state)
-            side["expected"] = (seq + length) & WORD
-            _extent(address, captured, frame, DATA, flow, direction, flows, extents, state)
+        side["expected"] = (seq + length) & WORD
+        _extent(
+            address + skip, captured - skip, frame, DATA, flow, direction, flows, extents, state
+        )
         return
     _wait(seq, captured - skip, address + skip, frame, flow, direction, flows, pending, state)
 

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DEEPEST: Final = 24  # headers in one frame; more are an attack
+WORD: Final = 0xFFFFFFFF
 _ROOM: Final = 16  # flows that one frame can add: fewer than _DEEPEST
 
 
@@ -101,7 +102,7 @@ def decode(
         captured, length = i64(record["captured"]), i64(record["length"])
         base = i64(record["address"]) - at
         end, wire = at + captured, at + max(length, captured)
-        what = i64(LINK + record["link"])
+        what = LINK + i64(record["link"])
         vlan = i64(0)
         source = target = version = i64(0)
         outer = i64(NONE)
@@ -142,7 +143,7 @@ def decode(
             outer = i64(state[R_OUTER])
             depth = i64(state[R_DEPTH])
             base = i64(state[SIDE_BASE]) - i64(state[SIDE_FROM])
-            packet["status"] = (packet["status"] & ~i64(FRAGMENT)) | REASSEMBLED
+            packet["status"] = (i64(packet["status"]) & (WORD ^ FRAGMENT)) | REASSEMBLED
         while what >= 0 and depth < _DEEPEST:
             depth += 1
             left = end - at

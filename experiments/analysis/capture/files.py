@@ -31,6 +31,7 @@ STANDARD_INPUT: Final = "-"
 _PIECE: Final = 1 << 20
 # The largest zstd window that is followed: a larger one asks for that much memory.
 _ZSTD_WINDOW: Final = 1 << 27
+_ZSTD_PIECE: Final = 1 << 10  # packed bytes that unpack to 32 MiB at most
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _PCAPNG: Final = b"\x0a\x0d\x0d\x0a"
@@ -247,12 +248,20 @@ def _unzstd(stream: _Joined) -> Iterator[bytes]:
     import zstandard  # noqa: PLC0415 - only where it is needed
 
     unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    reader = unpacker.stream_reader(stream, read_size=_PIECE, read_across_frames=True)  # type: ignore[arg-type] # read() is all it calls
-    while True:
-        try:
-            piece = reader.read(_PIECE)
-        except zstandard.ZstdError as error:
-            raise _BrokenError(str(error)) from error
-        if not piece:
-            return
-        yield piece
+    data = stream.read()
+    while data:
+        frame = unpacker.decompressobj()
+        while not frame.eof:
+            if not data:
+                data = stream.read()
+                if not data:
+                    raise _BrokenError("it ends in the middle")
+            # A little at a time: all that it unpacks to comes at once.
+            part, data = data[:_ZSTD_PIECE], data[_ZSTD_PIECE:]
+            try:
+                piece = frame.decompress(part)
+            except zstandard.ZstdError as error:
+                raise _BrokenError(str(error)) from error
+            if piece:
+                yield piece
+        data = frame.unused_data + data or stream.read()

@@ -175,14 +175,16 @@ class Reader:
         """Read the block at the walker's place; False when it is not all there, or damaged."""
         at, end = int(self._walk[w.AT]), int(self._walk[w.END])
         head = bytes(window[at : min(at + 12, end)])
+        order = None
         if head[:4] == b"\x0a\x0d\x0d\x0a":
             order = {_ORDER.to_bytes(4, "little"): 0, _ORDER.to_bytes(4, "big"): 1}.get(head[8:12])
-            if order is None:
-                return self._wrong(2)
-            self._walk[w.BIG] = order
+            if self._walk[w.COUNT]:
+                return False  # first the packets of the section before, in their byte order
+            self._walk[w.BIG] = order or 0
         sign = ">" if self._walk[w.BIG] else "<"
         kind, size = struct.unpack_from(f"{sign}II", head)
-        if size < w.LEAST_BLOCK or size % 4 or size > w.LARGEST_BLOCK:
+        bounded = w.LEAST_BLOCK <= size <= w.LARGEST_BLOCK and size % 4 == 0
+        if not bounded or (kind == _SECTION and order is None):
             return self._wrong(2)
         if end - at < size:
             return False

@@ -253,7 +253,7 @@ def opened(
             row["ack_frame"] = frame
         if row["syn_time"] != 0 and row["round_trip"] == 0:
             row["round_trip"] = time - row["syn_time"]
-        row["side"][direction]["flags"] &= ~SIDE_UNSCALED & 0xFFFF
+        row["side"][direction]["flags"] &= 0xFFFF ^ SIDE_UNSCALED
     if flags & SYN:
         row["side"][direction]["flags"] |= SIDE_UNSCALED
 

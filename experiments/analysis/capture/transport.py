@@ -87,8 +87,8 @@ def segment(
         packet["ack"] = tcp.relative(ack, flow, 1 - direction, flows)
     side = row["side"][direction]
     side["packets"] += 1
-    side["bytes"] += length
-    side["frames"] += i64(packet["length"])
+    side["bytes"] = i64(side["bytes"]) + length
+    side["frames"] = i64(side["frames"]) + i64(packet["length"])
     if header < 20:
         packet["status"] |= MALFORMED
         return
@@ -154,8 +154,8 @@ def datagram(
     start = at + 8
     side = row["side"][direction]
     side["packets"] += 1
-    side["bytes"] += max(wire - start, 0)
-    side["frames"] += i64(packet["length"])
+    side["bytes"] = i64(side["bytes"]) + max(wire - start, 0)
+    side["frames"] = i64(side["frames"]) + i64(packet["length"])
     packet["payload"] = base + start
     packet["payload_captured"] = max(end - start, 0)
     packet["payload_length"] = max(wire - start, 0)
