@@ -352,14 +352,22 @@ def test(_: Context, only: str = "") -> None:
     sys.exit(checks.run_all(only))
 
 
-@task(help={"only": "a benchmark by name; all by default", "runs": "runs of each", **JSON})
+@task(
+    positional=["only"],
+    help={
+        "only": "a benchmark by name; all by default",
+        "runs": "runs of each",
+        "sizes": "of the captures of `analysis`, in MB: 10,100,1000,4000",
+        **JSON,
+    },
+)
 @guarded
-def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:
+def bench(_: Context, only: str = "", runs: int = 5, sizes: str = "", json: bool = False) -> None:
     """Measure speed and memory against peers and floors, in one run."""
     from benchmarks import suite
     from benchmarks.rows import bench_table
 
-    rows = suite.run(only or None, runs)
+    rows = suite.run(only or None, runs, tuple(int(size) for size in sizes.split(",") if size))
     show(lambda: bench_table(rows), [jsonable(row) for row in rows], as_json=json)
 
 
