@@ -353,9 +353,8 @@ def test(_: Context, only: str = "") -> None:
 
 
 @task(
-    positional=["only"],
     help={
-        "only": "a benchmark by name; all by default",
+        "only": "a benchmark by name; all by default (the word --only may be left out)",
         "runs": "runs of each",
         "sizes": "of the captures of `analysis`, in MB: 10,100,1000,4000",
         **JSON,

@@ -66,12 +66,27 @@ def _told(
     return wrapper
 
 
+#: Options whose name may be left out, which invoke does not know: `bench NAME`.
+LEFT_OUT = {"bench": "--only"}
+
+
+def _named(argv: list[str]) -> list[str]:
+    """Put the names of such options in, where the word after the task is no option itself."""
+    for index, word in enumerate(argv[:-1]):
+        if word in LEFT_OUT and not argv[index + 1].startswith("-"):
+            return [*argv[: index + 1], LEFT_OUT[word], *argv[index + 1 :]]
+        if word == "--":
+            break
+    return argv
+
+
 class Program(Invoke):
     """Invoke for this project."""
 
     @_told
     def parse_core(self, argv: list[str] | None) -> None:
         """Read the options before any task."""
+        argv = _named(sys.argv if argv is None else argv)
         self.normalize_argv(argv)
         self.parse_core_args()
         if shell := self.args["print-completion-script"].value:
