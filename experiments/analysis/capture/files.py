@@ -64,6 +64,7 @@ class Source:
         self.number = number
         self.name = "standard input" if path == STANDARD_INPUT else Path(path).name
         self.trouble = ""
+        self.interrupted = False
         self._map: mmap.mmap | None = None
         self._view: NDArray[np.uint8] | None = None
         self._seen = 0
@@ -116,6 +117,7 @@ class Source:
                 f"{self.name}: the {packed} data is damaged at byte {stream.taken}: {error}"
             )
         except KeyboardInterrupt:
+            self.interrupted = True
             self.trouble = f"{self.name}: interrupted after {stream.taken} bytes"
         self.file_object.flush()
         return stream.taken

@@ -102,7 +102,9 @@ class Reading:
         self.secrets: bytes = b"".join(bytes(reader.secrets) for reader in engine.readers)
         self.files: tuple[File, ...] = tuple(source.file for source in engine.sources)
         self.streams: int = engine.count
-        self.interrupted: bool = engine.interrupted
+        self.interrupted: bool = engine.interrupted or any(
+            source.interrupted for source in engine.sources
+        )
         self.dropped: int | None = engine.dropped
 
     def __enter__(self) -> Reading:
