@@ -39,9 +39,9 @@ def named(word: str) -> tuple[str, int]:
 
 def stream_row(reading: Reading, followed: Followed, keys: bytes) -> dict[str, Any]:
     """Return the stream's row with what was read in it."""
-    decoded = decode(followed, keys)
+    decoded = decode(rows.as_stream(followed), keys)
     row = rows.stream(followed, decoded, reading.start, hashes=True)
-    row["read"] = [rows.told(said, followed, reading.start) for said in told(followed, decoded)]
+    row["read"] = [rows.told(said, followed, reading.start) for said in told(rows.as_stream(followed), decoded)]
     return row
 
 

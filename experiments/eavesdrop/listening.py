@@ -128,7 +128,7 @@ class _Listener:
     def _take(self, followed: Followed) -> None:
         heard, view = self.heard, self.heard.overview
         start = heard.reading.start
-        decoded = decode(followed, self.keys)
+        decoded = decode(rows.as_stream(followed), self.keys)
         row = rows.stream(followed, decoded, start, hashes=self.hashes)
         if followed.clipped:
             row["notes"].append("only the beginning of this stream was decoded")
@@ -137,7 +137,7 @@ class _Listener:
         self._count(followed, decoded, row)
         marks: list[tuple[bool, int, int, str]] = []
         score = 0
-        for said in told(followed, decoded):
+        for said in told(rows.as_stream(followed), decoded):
             out = rows.told(said, followed, start)
             if self.keep:
                 heard.lists[rows.list_of(said.kind)].add(out)

@@ -333,7 +333,7 @@ def _unpacked(followed: Followed, one: Chosen) -> list[dict[str, Any]]:
     if one.row["sealed"] != "no" or sum(one.row["bytes"].values()) > _FOLLOWED:
         return []
     room, rows = page.STREAM_TEXT, []
-    for row in marked.unpacked(followed, decode(followed), {}):
+    for row in marked.unpacked(followed, decode(stream), {}):
         if room <= 0:
             break
         text = plain(row["text"][:room], 0, "\n\t")

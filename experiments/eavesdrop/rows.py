@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from experiments.analysis.capture import Followed
-    from experiments.analysis.model import Decoded
+    from experiments.analysis.model import Decoded, Stream
     from experiments.analysis.told import Told
 
 # Of one row: characters of its text, frames that are listed.
@@ -40,6 +40,11 @@ def list_of(kind: str) -> str:
     if kind in MESSAGES:
         return "messages"
     return "credentials" if kind in CREDENTIALS else "findings"
+
+
+def as_stream(followed: Followed) -> Stream:
+    """Return a followed stream as the decoders know it: it has all that they ask of one."""
+    return cast("Stream", followed)
 
 
 def both(forward: Any, back: Any) -> dict[str, Any]:  # noqa: ANN401 - numbers or texts
