@@ -37,10 +37,10 @@ TINTS: Final = {
 def render(template: str, lists: list[dict[str, Any]], **context: Any) -> str:  # noqa: ANN401 - what the template shows
     """Return a page. lists: packet lists, each {"name", "total", …columns.pack's answer}.
 
-    filters in the context are more of jinja2's filters.
+    filters in the context are more of jinja2's filters, folders more places for templates.
     """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([*context.pop("folders", ()), TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=False,

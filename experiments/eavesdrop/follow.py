@@ -41,7 +41,9 @@ def stream_row(reading: Reading, followed: Followed, keys: bytes) -> dict[str, A
     """Return the stream's row with what was read in it."""
     decoded = decode(rows.as_stream(followed), keys)
     row = rows.stream(followed, decoded, reading.start, hashes=True)
-    row["read"] = [rows.told(said, followed, reading.start) for said in told(rows.as_stream(followed), decoded)]
+    row["read"] = [
+        rows.told(said, followed, reading.start) for said in told(rows.as_stream(followed), decoded)
+    ]
     return row
 
 

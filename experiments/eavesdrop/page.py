@@ -12,6 +12,7 @@ from experiments.analysis import marked
 from experiments.analysis.decoders import decode
 from experiments.eavesdrop import packets, wording
 from experiments.eavesdrop.plain import plain
+from experiments.eavesdrop.rows import as_stream
 from lab.version import VERSION
 
 if TYPE_CHECKING:
@@ -332,8 +333,9 @@ def _unpacked(followed: Followed, one: Chosen) -> list[dict[str, Any]]:
     """Return compressed bodies as what they say, as far as there is room."""
     if one.row["sealed"] != "no" or sum(one.row["bytes"].values()) > _FOLLOWED:
         return []
+    stream = as_stream(followed)
     room, rows = page.STREAM_TEXT, []
-    for row in marked.unpacked(followed, decode(stream), {}):
+    for row in marked.unpacked(stream, decode(stream), {}):
         if room <= 0:
             break
         text = plain(row["text"][:room], 0, "\n\t")
