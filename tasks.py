@@ -283,29 +283,42 @@ def image_list(_: Context, json: bool = False) -> None:
     show(lambda: _view("images_table", data), data, as_json=json)
 
 
-@task(name="image-build", positional=["name"], help={"name": "a recipe of lab/recipes", **JSON})
+FORM = {"form": "rootfs (of a namespace host) or disk (of a virtual machine)"}
+
+
+@task(
+    name="image-build",
+    positional=["name"],
+    help={"name": "a recipe of lab/recipes", **FORM, **JSON},
+)
 @guarded
-def image_build(_: Context, name: str, json: bool = False) -> None:
+def image_build(_: Context, name: str, form: str = "rootfs", json: bool = False) -> None:
     """Build an image unless the cache has it."""
     from lab import images
 
     with progress(quiet=json) as told:
-        image = images.ensure_image(name, told.note)
+        image = images.ensure_image(name, told.note, images.form_called(form))
     show(lambda: f"{image.name} {image.key} in {image.folder}", image.to_json(), as_json=json)
 
 
 @task(
     name="image-rm",
     positional=["name"],
-    help={"name": "a recipe's name, or name-key for one of its images", "old": "only old ones"},
+    help={
+        "name": "a recipe's name, or name-key for one of its images",
+        "form": "only this form: rootfs or disk",
+        "old": "only old ones",
+    },
 )
 @guarded
-def image_rm(_: Context, name: str, old: bool = False) -> None:
+def image_rm(_: Context, name: str, form: str = "", old: bool = False) -> None:
     """Remove images from the cache; refused while a lab uses them."""
     from lab import images
 
-    for image in images.matching(name, old=old):
-        print(f"removed {image.name}-{image.key}, {images.remove_image(image) >> 20} MiB")
+    wanted = images.form_called(form) if form else None
+    for image in images.matching(name, form=wanted, old=old):
+        freed = images.remove_image(image) >> 20
+        print(f"removed {image.name}-{image.key} ({image.form}), {freed} MiB")
 
 
 @task(

@@ -167,10 +167,10 @@ def images_table(rows: list[dict[str, Any]]) -> Table | Text:
     """Return the images in the cache."""
     if not rows:
         return Text("no image yet; lab-up builds what it needs")
-    table = Table("image", "key", "MiB", "built", "took", "")
+    table = Table("image", "form", "key", "MiB", "built", "took", "")
     for row in rows:
         table.add_row(
-            escape(row["name"]), row["key"], str(row["bytes"] >> 20), row["built"],
+            escape(row["name"]), row["form"], row["key"], str(row["bytes"] >> 20), row["built"],
             f"{row['duration_s']} s", "" if row["current"] else "old",
         )  # fmt: skip
     return table

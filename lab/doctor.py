@@ -271,6 +271,7 @@ PROBES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("python", _python),
     ("python packages", _python_packages),
     ("packages for labs", lambda: _packages("run")),
+    ("packages for disks", lambda: _optional_packages("machine")),
     ("packages for --browser", lambda: _optional_packages("browser")),
     ("packages for bench", lambda: _optional_packages("bench")),
     ("tshark", _tshark),

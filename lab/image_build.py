@@ -42,7 +42,7 @@ Progress = Callable[[str, float | None], None]
 """Called with a phase in words and how much of that phase is done (0 to 1; None: not known).
 Called from a thread of its own."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+TOOLS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _WORK = Path("/tmp")  # noqa: S108 -- a tmpfs of the build's own mount namespace lies on it
 _EXCLUDED = ("doc/*", "man/*", "info/*", "locale/*", "lintian/*", "bug/*")
 _GONE = (
@@ -160,13 +160,20 @@ def build_failure(name: str, lines: list[str]) -> LabError:
     )
 
 
-def build_rootfs(recipe: Recipe, folder: Path, ids: Ids, progress: Progress) -> dict[str, Any]:
+def build_rootfs(
+    recipe: Recipe,
+    folder: Path,
+    ids: Ids,
+    progress: Progress,
+    then: Callable[[Path], None] = lambda _rootfs: None,
+) -> dict[str, Any]:
     """Make `folder`/rootfs from the recipe; return {"packages": {name: version}, "bytes": n}.
 
     `folder` is the caller's, must allow everybody to write and lie behind a private one: mapped
-    root makes its own folder in it. Raises LabError; whatever was made until then is left there.
+    root makes its own folder in it, and at last calls `then` with that folder's path.
+    Raises LabError; whatever was made until then is left there.
     """
-    if shutil.which("mmdebstrap", path=_PATH) is None:
+    if shutil.which("mmdebstrap", path=TOOLS_PATH) is None:
         raise LabError(
             f"building the image {recipe.name!r}",
             "no command 'mmdebstrap'",
@@ -193,12 +200,14 @@ def build_rootfs(recipe: Recipe, folder: Path, ids: Ids, progress: Progress) -> 
             stdin=subprocess.DEVNULL,
             stdout=said_write,
             stderr=said_write,
-            env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            env={"PATH": TOOLS_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
             check=False,
         )
         if done.returncode != 0:
             return None
-        return _finish(recipe, rootfs)
+        finished = _finish(recipe, rootfs)
+        then(rootfs)
+        return finished
 
     reader.start()
     try:
@@ -285,7 +294,7 @@ def _finish(recipe: Recipe, rootfs: Path) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+            env={"PATH": TOOLS_PATH, "LC_ALL": "C.UTF-8"},
             check=False,
         )
         if done.returncode != 0:
@@ -298,7 +307,7 @@ def _finish(recipe: Recipe, rootfs: Path) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=True,
-        env={"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+        env={"PATH": TOOLS_PATH, "LC_ALL": "C.UTF-8"},
     )
     for pattern in _GONE:
         for path in rootfs.glob(pattern):

@@ -2,6 +2,9 @@
 
 A recipe is one YAML file in lab/recipes; its name is the file's. It may extend another one:
 lists are appended to and files are added to or replaced, everything else overrides.
+
+A recipe is made into a form: a root file system, or a disk. What a form wants in addition is a
+recipe too, in lab/recipes/forms.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from lab.errors import Fault, LabError
 
 RECIPES = Path(__file__).with_name("recipes")
+
+Form = Literal["rootfs", "disk"]
 
 _LISTS = ("packages", "debconf", "commands")
 _REQUIRED = ("description", "suite", "needs_mib", "packages")
@@ -67,8 +72,8 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def load_recipe(name: str) -> Recipe:
-    """Return the recipe of that name.
+def load_recipe(name: str, form: Form = "rootfs") -> Recipe:
+    """Return the recipe of that name for that form.
 
     Raises LabError: USER for a name that there is not, US for a recipe with a fault in it.
     """
@@ -80,6 +85,11 @@ def load_recipe(name: str) -> Recipe:
             todo=f"choose one of them, or add {RECIPES.name}/{name}.yaml",
         )
     data = _load(name, ())
+    if form != "rootfs":
+        more = _load(f"forms/{form}", ())
+        needs = int(data.get("needs_mib", 0)) + int(more["needs_mib"])
+        description = f"{data.get('description')}: {more['description']}"
+        data = {**_merged(data, more), "needs_mib": needs, "description": description}
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise _faulty(name, f"missing: {', '.join(missing)}")
@@ -111,7 +121,11 @@ def _load(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     _check(name, data)
     if "extends" not in data:
         return data
-    base = _load(data.pop("extends"), (*seen, name))
+    return _merged(_load(data.pop("extends"), (*seen, name)), data)
+
+
+def _merged(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe and what is put on top of it as one mapping."""
     merged = {**base, **data}
     for key in _LISTS:
         merged[key] = [*base.get(key, []), *data.get(key, [])]

@@ -1,10 +1,11 @@
-"""Images: root file systems for labs, built once, cached by content and shared.
+"""Images: root file systems and disks for labs, built once, cached by content and shared.
 
 The cache is one folder a user: IMLAB_CACHE, else /var/cache/imlab for root, else
 $XDG_CACHE_HOME/imlab or ~/.cache/imlab. In it:
 
     images/                        0700: an image has set-user-id files of the owner's ids
-      <name>-<key>/rootfs/         files belong to the owner's subordinate ids
+      <name>-<key>/rootfs/         of the form "rootfs": the owner's subordinate ids' files
+      <name>-<key>/disk.vdi        of the form "disk": the owner's
       <name>-<key>/meta.json       what it was made of and from
       <name>-<key>.lock            held exclusively by a build or a removal, shared by labs
       .half-<name>-<key>/          a build or a removal under way, or one that was killed
@@ -27,15 +28,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.disk_build import BUILDER as DISK_BUILDER
+from lab.disk_build import DISK, build_disk
 from lab.errors import Fault, LabError
 from lab.image_build import BUILDER, Progress, build_rootfs
-from lab.image_recipe import Recipe, load_recipe, recipe_names
+from lab.image_recipe import Form, Recipe, load_recipe, recipe_names
 from lab.userns import Ids, ids_for_current_user, run_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HALF = ".half-"
+_CONTENT: dict[Form, str] = {"rootfs": "rootfs", "disk": DISK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,25 @@ class ImageRef:
     name   -- the recipe's name.
     key    -- 16 hex digits of what it was made from.
     folder -- where it lies.
-    meta   -- meta.json: recipe, packages {name: version}, bytes, built (RFC 3339), duration_s.
+    meta   -- meta.json: form, recipe, packages {name: version}, bytes, built (RFC 3339),
+              duration_s; a disk's virtual_bytes.
     """
 
     name: str
     key: str
     folder: Path
     meta: dict[str, Any]
+
+    @property
+    def form(self) -> Form:
+        """What it is: "rootfs" or "disk"."""
+        form: Form = self.meta.get("form", "rootfs")  # images made before there were disks
+        return form
+
+    @property
+    def path(self) -> Path:
+        """The folder of the root file system, or the file of the disk (VDI)."""
+        return self.folder / _CONTENT[self.form]
 
     @property
     def rootfs(self) -> Path:
@@ -68,6 +84,7 @@ class ImageRef:
         shown = ("bytes", "built", "duration_s", "suite", "architecture")
         return {
             "name": self.name,
+            "form": self.form,
             "key": self.key,
             "folder": str(self.folder),
             **{field: self.meta[field] for field in shown},
@@ -94,21 +111,34 @@ def cache_root() -> Path:
     )
 
 
-def find_image(name: str) -> ImageRef | None:
+def form_called(name: str) -> Form:
+    """Return the form of that name. Raises LabError (fault USER) when there is none."""
+    for form in _CONTENT:
+        if form == name:
+            return form
+    raise LabError(
+        f"making an image of the form {name!r}",
+        "the forms are: " + ", ".join(_CONTENT),
+        fault=Fault.USER,
+        todo="choose one of them",
+    )
+
+
+def find_image(name: str, form: Form = "rootfs") -> ImageRef | None:
     """Return the image that the recipe `name` stands for now, if it is in the cache."""
-    recipe = load_recipe(name)
-    return _read(_images() / _folder_name(recipe, ids_for_current_user()))
+    recipe = load_recipe(name, form)
+    return _read(_images() / _folder_name(recipe, ids_for_current_user(), form))
 
 
-def ensure_image(name: str, progress: Progress | None = None) -> ImageRef:
+def ensure_image(name: str, progress: Progress | None = None, form: Form = "rootfs") -> ImageRef:
     """Return the image of that name, building it first where the cache has none.
 
     While somebody else builds the same image this waits, and then uses theirs. Interrupted at
     any moment it leaves nothing, or what the next call sweeps away. Raises LabError.
     """
     report = progress or (lambda _phase, _fraction: None)
-    recipe, ids = load_recipe(name), ids_for_current_user()
-    folder = _images() / _folder_name(recipe, ids)
+    recipe, ids = load_recipe(name, form), ids_for_current_user()
+    folder = _images() / _folder_name(recipe, ids, form)
     found = _read(folder)
     if found is not None:
         return found
@@ -118,10 +148,10 @@ def ensure_image(name: str, progress: Progress | None = None) -> ImageRef:
         found = _read(folder)
         if found is None:
             _check_space(recipe, folder.parent)
-            _build(recipe, folder, ids, report)
+            _build(recipe, folder, ids, form, report)
             found = _read(folder)
     if found is None:
-        raise _not_there(name)
+        raise _not_there(name, form)
     return found
 
 
@@ -134,13 +164,15 @@ def list_images() -> list[ImageRef]:
     )
 
 
-def matching(name: str, *, old: bool = False) -> list[ImageRef]:
+def matching(name: str, *, form: Form | None = None, old: bool = False) -> list[ImageRef]:
     """Return the images called `name` or `name-key`, only those that are not current if `old`.
 
-    Raises LabError when there is none.
+    form -- only that one. Raises LabError when there is none.
     """
     listed = list_images()
     found = [image for image in listed if name in {image.name, image.folder.name}]
+    if form is not None:
+        found = [image for image in found if image.form == form]
     if old:
         found = [image for image in found if not is_current(image)]
     if not found:
@@ -157,7 +189,8 @@ def is_current(image: ImageRef) -> bool:
     """Tell whether the image is the one that its recipe stands for now."""
     if image.name not in recipe_names():
         return False
-    return image.folder.name == _folder_name(load_recipe(image.name), ids_for_current_user())
+    recipe = load_recipe(image.name, image.form)
+    return image.folder.name == _folder_name(recipe, ids_for_current_user(), image.form)
 
 
 def remove_image(image: ImageRef) -> int:
@@ -189,10 +222,10 @@ def hold_image(image: ImageRef) -> int:
     """
     fd = _try_lock(image.folder, fcntl.LOCK_SH)
     if fd is not None:
-        if image.rootfs.is_dir():
+        if image.path.exists():
             return fd
         os.close(fd)
-    raise _not_there(image.name)
+    raise _not_there(image.name, image.form)
 
 
 def sweep() -> None:
@@ -212,7 +245,7 @@ def sweep() -> None:
             os.close(fd)
 
 
-def _build(recipe: Recipe, folder: Path, ids: Ids, report: Progress) -> None:
+def _build(recipe: Recipe, folder: Path, ids: Ids, form: Form, report: Progress) -> None:
     """Build into the half-made folder and rename it; the lock is ours."""
     half = _half(folder)
     _discard(half)
@@ -220,10 +253,12 @@ def _build(recipe: Recipe, folder: Path, ids: Ids, report: Progress) -> None:
     started, clock = datetime.now(UTC), time.monotonic()
     try:
         half.chmod(0o777)  # mapped root makes rootfs in it; images/ is 0700
-        built = build_rootfs(recipe, half, ids, report)
+        build = {"rootfs": build_rootfs, "disk": build_disk}[form]
+        built = build(recipe, half, ids, report)
         half.chmod(0o755)
         meta = {
             "format": 1,
+            "form": form,
             "name": recipe.name,
             "key": folder.name.rpartition("-")[2],
             "suite": recipe.suite,
@@ -300,9 +335,13 @@ def _images() -> Path:
     return cache_root() / "images"
 
 
-def _folder_name(recipe: Recipe, ids: Ids) -> str:
-    # The ids own the files: another range needs an image of its own.
-    key = recipe.key(BUILDER, platform.machine(), str(ids.uids.first), str(ids.gids.first))
+def _folder_name(recipe: Recipe, ids: Ids, form: Form) -> str:
+    context = [BUILDER, platform.machine()]
+    if form == "disk":
+        context += [form, DISK_BUILDER]
+    else:  # the ids own the files: another range needs an image of its own
+        context += [str(ids.uids.first), str(ids.gids.first)]
+    key = recipe.key(*context)
     return f"{recipe.name}-{key}"
 
 
@@ -375,10 +414,10 @@ def _check_space(recipe: Recipe, folder: Path) -> None:
         )
 
 
-def _not_there(name: str) -> LabError:
+def _not_there(name: str, form: Form) -> LabError:
     return LabError(
         f"using the image {name!r}",
         "it was removed a moment ago",
         fault=Fault.USER,
-        todo=f"./inv image-build {name}, then try again",
+        todo=f"./inv image-build {name} --form {form}, then try again",
     )
