@@ -6,6 +6,7 @@ known. It reports every end of a pattern (`a+` in "aaa" three times): `spans` ke
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import hyperscan
@@ -70,10 +71,8 @@ class Matcher:
                 found.append((number, start, end))
                 return len(found) >= MOST or None
 
-            try:
+            with suppress(hyperscan.ScanTerminated):
                 database.scan(data, match_event_handler=take)
-            except hyperscan.ScanTerminated:
-                pass
             if literal:
                 lengths = self._lengths
                 for number, _, end in found:

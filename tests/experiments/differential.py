@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.analysis import capture
 from experiments.analysis.capture import layout
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,52 +141,49 @@ def differences(path: Path, *, analysis: bool = True, streams: bool = True) -> l
 
 
 def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: ANN001 - see differences
-    number = theirs["frame.number"]
-
-    def differ(name: str, ours: object, other: object) -> Iterator[str]:
-        if ours != other:
-            yield f"frame {number}: {name} {ours} here, {other} there"
-
-    yield from differ("length", int(row["length"]), int(theirs["frame.len"]))
-    yield from differ("captured", int(row["captured"]), int(theirs["frame.cap_len"]))
+    """Compare one packet: what the file says of it, its flows, its segment."""
     seconds, _, fraction = theirs["frame.time_epoch"].partition(".")
     time = int(seconds) * 10**9 + (-1 if seconds.startswith("-") else 1) * int(fraction or 0)
-    yield from differ("time", int(row["time"]), time)
-    chain = [row["flow"], row["outer"]]
-    ours: dict[int, list[int]] = {6: [], 17: []}
-    for flow in chain:
+    pairs = [
+        ("length", int(row["length"]), int(theirs["frame.len"])),
+        ("captured", int(row["captured"]), int(theirs["frame.cap_len"])),
+        ("time", int(row["time"]), time),
+    ]
+    ours: dict[int, set[int]] = {6: set(), 17: set()}
+    for flow in (row["flow"], row["outer"]):
         if flow != layout.NONE:
-            ours[int(reading.flows[flow]["protocol"])].append(int(reading.flows[flow]["number"]))
+            ours[int(reading.flows[flow]["protocol"])].add(int(reading.flows[flow]["number"]))
     for protocol, name in ((6, "tcp.stream"), (17, "udp.stream")):
-        others = [int(n) for n in theirs[name].split(",") if n]
+        others = {int(n) for n in theirs[name].split(",") if n}
         # A row has the innermost and the outermost flow; tunnels in tunnels have more.
-        got = sorted(set(ours[protocol]))
-        want = sorted(set(others if len(others) <= 2 else [others[0], others[-1]]))  # noqa: PLR2004
-        if got != want and not (len(others) > 1 and set(got) <= set(others)):
-            yield f"frame {number}: {name} {got} here, {others} there"
-    flow = row["flow"]
+        if len(others) > 2 and ours[protocol] < others:
+            continue
+        pairs.append((name, ours[protocol], others))
+    pairs += _segment(reading, row, theirs, analysis=analysis)
+    for name, mine, other in pairs:
+        if mine != other:
+            yield f"frame {theirs['frame.number']}: {name} {mine} here, {other} there"
+
+
+def _segment(reading, row, theirs, *, analysis: bool) -> Iterator[tuple[str, object, object]]:  # noqa: ANN001 - see differences
+    flow, status = row["flow"], int(row["status"])
     if flow == layout.NONE or reading.flows[flow]["protocol"] != layout.TCP:
         return
-    if row["status"] & layout.QUOTED:
+    if status & layout.QUOTED:
         return
-
-    def last(name: str) -> str:
-        return theirs[name].split(",")[-1]
-
-    if theirs["tcp.flags"]:
-        yield from differ("flags", int(row["tcp_flags"]), int(last("tcp.flags"), 16))
-    if theirs["tcp.window_size_value"]:
-        yield from differ("window", int(row["window"]), int(last("tcp.window_size_value")))
-    if theirs["tcp.len"]:
-        yield from differ("len", int(row["payload_length"]), int(last("tcp.len")))
-        yield from differ("seq", int(row["seq"]), int(last("tcp.seq")))
-        if row["tcp_flags"] & layout.ACK and theirs["tcp.ack"]:
-            yield from differ("ack", int(row["ack"]), int(last("tcp.ack")))
+    last = {name: value.split(",")[-1] for name, value in theirs.items()}
+    if last["tcp.flags"]:
+        yield "flags", int(row["tcp_flags"]), int(last["tcp.flags"], 16)
+    if last["tcp.window_size_value"]:
+        yield "window", int(row["window"]), int(last["tcp.window_size_value"])
+    if last["tcp.len"]:
+        yield "len", int(row["payload_length"]), int(last["tcp.len"])
+        yield "seq", int(row["seq"]), int(last["tcp.seq"])
+        if row["tcp_flags"] & layout.ACK and last["tcp.ack"]:
+            yield "ack", int(row["ack"]), int(last["tcp.ack"])
     if analysis:
-        status = int(row["status"])
         for name, bits in ANALYSIS.items():
-            if bool(status & bits) != bool(theirs[name]):
-                yield f"frame {number}: {name} {bool(status & bits)} here, {bool(theirs[name])} there"
+            yield name, status & bits != 0, theirs[name] != ""
 
 
 def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN001 - see differences
@@ -205,7 +203,7 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
     for number in numbers:
         try:
             ours = reading.find(transport, number)
-        except Exception:  # noqa: BLE001 - told as a difference
+        except LabError:
             yield f"{name} {number}: not here"
             continue
         if ours.flow in tunnels:
@@ -213,11 +211,12 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
         for end, other in theirs[number].items():
             forward = end == _end(ours.client)
             mine = ours.side(forward=forward)
-            # Behind a hole that nobody acknowledged before the capture ended, `follow` shows nothing
-            # and the engine what there is: see docs/analysis.md.
+            # Behind a hole that nobody acknowledged before the end, `follow` shows nothing and
+            # the engine what there is: see docs/analysis.md.
             tail = ours.missing(forward=forward) and mine.startswith(other)
             if mine != other and not tail and ours.flow not in renewed:
-                same = len(os.path.commonprefix([mine, other]))
+                pairs = enumerate(zip(mine, other, strict=False))
+                same = next((n for n, (a, b) in pairs if a != b), min(len(mine), len(other)))
                 yield (
                     f"{name} {number} from {end}: {len(mine)} bytes here, {len(other)} there, "
                     f"the same up to {same}; missing {ours.missing(forward=forward)}"

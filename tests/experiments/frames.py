@@ -8,7 +8,10 @@ from __future__ import annotations
 import ipaddress
 import struct
 from dataclasses import dataclass, field
-from random import Random
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from random import Random
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 WORD = 0xFFFFFFFF
@@ -24,7 +27,7 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def ip4(
+def ip4(  # noqa: PLR0913 - each by its name
     source: str,
     target: str,
     protocol: int,
@@ -71,7 +74,7 @@ def ip(source: str, target: str, protocol: int, data: bytes) -> bytes:
     return make(source, target, protocol, data)
 
 
-def tcp(
+def tcp(  # noqa: PLR0913, PLR0917 - in the order of the header
     sport: int,
     dport: int,
     seq: int,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from experiments.analysis.capture import tcp
-from experiments.analysis.capture.jit import kernel
+from experiments.analysis.capture import assembly
+from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import GAP, NONE, TCP
 from experiments.analysis.capture.state import FLOWS, NEED_EXTENTS, NEXT, USED
 
@@ -16,38 +14,38 @@ if TYPE_CHECKING:
 
 
 @kernel
-def chain(rows: NDArray[np.void], last: int, into: NDArray[np.uint32], most: int) -> int:
+def chain(rows: NDArray[Any], last: int, into: NDArray[Any], most: int) -> int:
     """Collect a chain of rows backwards from its last; return how many, the latest first."""
     count = 0
     while last != NONE and last < len(rows) and count < most:
         into[count] = last
         count += 1
-        last = np.int64(rows[last]["prev"])
+        last = i64(rows[last]["prev"])
     return count
 
 
 @kernel
 def finish(
-    frame: int, flows: NDArray[np.void], pending: NDArray[np.void], extents: NDArray[np.void],
-    state: NDArray[np.int64],
+    frame: int, flows: NDArray[Any], pending: NDArray[Any], extents: NDArray[Any],
+    state: NDArray[Any],
 ) -> int:  # fmt: skip
-    """At the end of the capture, deliver what still waits. Goes on at state[NEXT] when called so."""
+    """At the end of the capture, deliver what still waits; goes on at state[NEXT]."""
     for flow in range(state[NEXT], state[FLOWS]):
         state[NEXT] = flow
         sides = flows[flow]["side"]
-        waiting = np.int64(sides[0]["waiting"]) + np.int64(sides[1]["waiting"])
+        waiting = i64(sides[0]["waiting"]) + i64(sides[1]["waiting"])
         if waiting:
             if state[USED] + 2 * waiting + 2 > len(extents):
                 return NEED_EXTENTS
-            tcp.flush(flow, frame, flows, pending, extents, state)
+            assembly.flush(flow, frame, flows, pending, extents, state)
     state[NEXT] = state[FLOWS]
     return 0
 
 
 @kernel
 def gather(
-    window: NDArray[np.uint8], sources: NDArray[np.int64], lengths: NDArray[np.int64],
-    into: NDArray[np.uint8],
+    window: NDArray[Any], sources: NDArray[Any], lengths: NDArray[Any],
+    into: NDArray[Any],
 ) -> int:  # fmt: skip
     """Copy pieces of the window one after the other; return how many bytes."""
     at = 0
@@ -61,10 +59,10 @@ def gather(
 
 @kernel
 def lay(
-    window: NDArray[np.uint8], far: NDArray[np.uint8], extents: NDArray[np.void],
-    order: NDArray[np.int64], places: NDArray[np.int64], flows: NDArray[np.void],
-    slots: NDArray[np.int32], tails: NDArray[np.uint8], filled: NDArray[np.int32], tail: int,
-    into: NDArray[np.uint8], runs: NDArray[np.void], used: NDArray[np.int64],
+    window: NDArray[Any], far: NDArray[Any], extents: NDArray[Any],
+    order: NDArray[Any], places: NDArray[Any], flows: NDArray[Any],
+    slots: NDArray[Any], tails: NDArray[Any], filled: NDArray[Any], tail: int,
+    into: NDArray[Any], runs: NDArray[Any], used: NDArray[Any],
 ) -> int:  # fmt: skip
     """Lay the bytes of extents side by side, each stream's behind the last that were seen of it.
 
@@ -74,18 +72,18 @@ def lay(
     """
     at = 0
     run = -1
-    last = np.int64(-1)
+    last = i64(-1)
     for index in range(len(order)):
         row = extents[order[index]]
-        flow = np.int64(row["flow"])
-        key = flow * 2 + np.int64(row["direction"])
+        flow = i64(row["flow"])
+        key = flow * 2 + i64(row["direction"])
         stream = flows[flow]["protocol"] == TCP
         if key != last:
             if run >= 0:
                 _keep(run, runs, at, slots, tails, filled, tail, into, flows, used)
             last = key
             run += 1
-            at = _begin(run, runs, key, np.int64(row["offset"]), at, slots, tails, filled, tail,
+            at = _begin(run, runs, key, i64(row["offset"]), at, slots, tails, filled, tail,
                         into)  # fmt: skip
         elif not stream or row["kind"] == GAP:
             runs[run]["end"] = at
@@ -100,7 +98,7 @@ def lay(
             runs[run]["body"] = at
             runs[run]["offset"] = row["offset"]
             continue
-        place, length = np.int64(places[order[index]]), np.int64(row["length"])
+        place, length = i64(places[order[index]]), i64(row["length"])
         if place >= 0:
             for i in range(length):
                 into[at + i] = window[place + i]
@@ -117,12 +115,12 @@ def lay(
 
 @kernel
 def _begin(
-    run: int, runs: NDArray[np.void], key: int, offset: int, at: int, slots: NDArray[np.int32],
-    tails: NDArray[np.uint8], filled: NDArray[np.int32], tail: int, into: NDArray[np.uint8],
+    run: int, runs: NDArray[Any], key: int, offset: int, at: int, slots: NDArray[Any],
+    tails: NDArray[Any], filled: NDArray[Any], tail: int, into: NDArray[Any],
 ) -> int:  # fmt: skip
     """Begin a run with the last bytes that were seen of its stream."""
-    slot = np.int64(slots[key])
-    known = np.int64(filled[slot]) if slot >= 0 else np.int64(0)
+    slot = i64(slots[key])
+    known = i64(filled[slot]) if slot >= 0 else i64(0)
     for i in range(known):
         into[at + i] = tails[slot * tail + i]
     runs[run]["start"] = at
@@ -134,21 +132,21 @@ def _begin(
 
 @kernel
 def _keep(
-    run: int, runs: NDArray[np.void], at: int, slots: NDArray[np.int32],
-    tails: NDArray[np.uint8], filled: NDArray[np.int32], tail: int, into: NDArray[np.uint8],
-    flows: NDArray[np.void], used: NDArray[np.int64],
+    run: int, runs: NDArray[Any], at: int, slots: NDArray[Any],
+    tails: NDArray[Any], filled: NDArray[Any], tail: int, into: NDArray[Any],
+    flows: NDArray[Any], used: NDArray[Any],
 ) -> None:  # fmt: skip
     """End a run, and keep its last bytes for the next; datagrams have none."""
     runs[run]["end"] = at
-    key = np.int64(runs[run]["key"])
+    key = i64(runs[run]["key"])
     if flows[key >> 1]["protocol"] != TCP:
         return
-    slot = np.int64(slots[key])
+    slot = i64(slots[key])
     if slot < 0:
-        slot = np.int64(used[0])
+        slot = i64(used[0])
         used[0] = slot + 1
         slots[key] = slot
-    size = min(at - np.int64(runs[run]["start"]), tail)
+    size = min(at - i64(runs[run]["start"]), tail)
     for i in range(size):
         tails[slot * tail + i] = into[at - size + i]
     filled[slot] = size

@@ -22,7 +22,7 @@ def build() -> bytes:
     """Return the object file. Takes tens of seconds; to be called in a process of its own."""
     jit.MODE[0] = jit.COMPILED
     import numba  # noqa: PLC0415 - only here
-    from llvmlite import binding  # noqa: PLC0415
+    from llvmlite import binding  # noqa: PLC0415 - only here
 
     from experiments.analysis.capture.exports import SIGNATURES, functions  # noqa: PLC0415
 
@@ -49,14 +49,15 @@ def build() -> bytes:
 
 
 def _types(signature: tuple[np.dtype[Any] | None, ...]) -> Any:  # noqa: ANN401 - numba has no types
-    import numba  # noqa: PLC0415
+    import numba  # noqa: PLC0415 - only here
 
     types: list[Any] = []
     for item in signature:
         if item is None:
             types.append(numba.int64)
         else:
-            types += [numba.types.CPointer(numba.from_dtype(item)), numba.int64]
+            pointer: Any = numba.types.CPointer
+            types += [pointer(numba.from_dtype(item)), numba.int64]
     return numba.int64(*types)
 
 
@@ -71,9 +72,9 @@ def _entry(name: str, function: Any, signature: tuple[Any, ...]) -> Any:  # noqa
             taken += [f"p{index}", f"n{index}"]
             given.append(f"carray(p{index}, (n{index},))")
     source = f"def {name}({', '.join(taken)}):\n    return function({', '.join(given)})\n"
-    import numba  # noqa: PLC0415
+    import numba  # noqa: PLC0415 - only here
 
-    names = {"function": function, "carray": numba.carray}
+    names = {"function": function, "carray": numba.carray}  # type: ignore[attr-defined] # documented
     exec(source, names)  # noqa: S102 - made of SIGNATURES alone
     return names[name]
 

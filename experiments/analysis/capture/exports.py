@@ -46,12 +46,12 @@ SIGNATURES: Final[dict[str, tuple[np.dtype[Any] | None, ...]]] = {
 
 def functions() -> dict[str, Callable[..., int]]:
     """Return the functions by name, in the form that jit.MODE asks for."""
-    from experiments.analysis.capture import chains, flows, link, walk  # noqa: PLC0415 - see jit
+    from experiments.analysis.capture import chains, decode, flows, walk  # noqa: PLC0415 - see jit
 
     return {
         "pcap": walk.pcap,
         "pcapng": walk.pcapng,
-        "decode": link.decode,
+        "decode": decode.decode,
         "rehash": flows.rehash,
         "finish": chains.finish,
         "packet_chain": chains.chain,

@@ -16,7 +16,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
 
@@ -79,7 +79,7 @@ class Source:
             ) from error
 
     def _open(self, path: Path | str, note: Callable[[int], None]) -> None:
-        stream: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else Path(path).open("rb")
+        stream = _opened(path)
         kind = os.fstat(stream.fileno()).st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(21, "it is a folder")
@@ -90,7 +90,7 @@ class Source:
         if plain and not packed:
             self.file_object = stream
         else:
-            self.file_object = tempfile.TemporaryFile(prefix="imlab-capture-")
+            self.file_object = spooled("capture")
             came = self._unpack(_Joined(head, stream), packed, note) or came
             if path != STANDARD_INPUT:
                 stream.close()
@@ -112,7 +112,7 @@ class Source:
             for piece in pieces:
                 self.file_object.write(piece)
                 note(stream.taken)
-        except _Broken as error:
+        except _BrokenError as error:
             self.trouble = (
                 f"{self.name}: the {packed} data is damaged at byte {stream.taken}: {error}"
             )
@@ -137,7 +137,7 @@ class Source:
         )
 
     def pcap_header(self) -> tuple[int, int, int, int, int]:
-        """Return (big-endian, nanoseconds, extra header bytes, link type, snap length) of a pcap."""
+        """Return big-endian, nanoseconds, extra header bytes, link type, snap length of a pcap."""
         big, nano, extra = _PCAP[self.head[:4]]
         order = "big" if big else "little"
         link = int.from_bytes(self.head[20:24], order)  # type: ignore[arg-type] # one of the two
@@ -152,7 +152,7 @@ class Source:
         """Read bytes into an array; return how many there were."""
         done = 0
         while done < len(target):
-            got = os.preadv(self.descriptor, [memoryview(target)[done:]], offset + done)
+            got = os.preadv(self.descriptor, [target[done:].data], offset + done)
             if not got:
                 break
             done += got
@@ -185,7 +185,18 @@ class Source:
         self.file_object.close()
 
 
-class _Broken(Exception):
+def _opened(path: Path | str) -> BinaryIO:
+    if path == STANDARD_INPUT:
+        return sys.stdin.buffer
+    return Path(path).open("rb")
+
+
+def spooled(what: str) -> Any:  # noqa: ANN401 - the class is private to tempfile
+    """Return a nameless temporary file, which goes when it is closed."""
+    return tempfile.TemporaryFile(prefix=f"imlab-{what}-", buffering=_PIECE)
+
+
+class _BrokenError(Exception):
     """Packed data is damaged."""
 
 
@@ -209,34 +220,28 @@ class _Joined:
 
 def _gunzip(stream: _Joined) -> Iterator[bytes]:
     """Unpack gzip members one after the other, in pieces (RFC 1952)."""
-    unpacker = zlib.decompressobj(31)
-    data = b""
-    begun = False
-    while True:
-        if not data:
-            data = stream.read()
+    data = stream.read()
+    # Behind the last member zeros may pad, and what is no gzip is ignored, as gzip itself does.
+    while data[:2] == _GZIP:
+        unpacker = zlib.decompressobj(31)
+        while not unpacker.eof:
             if not data:
-                if begun:
-                    raise _Broken("it ends in the middle")
-                return
-        if unpacker.eof:
-            data = data.lstrip(b"\0")  # padding between members, as gzip itself allows
-            if not data:
-                continue
-            if not begun and data[:2] != _GZIP[: len(data[:2])]:
-                return  # trailing bytes of something else: ignored, as gzip does
-            unpacker = zlib.decompressobj(31)
-        begun = True
-        try:
-            piece = unpacker.decompress(data, _PIECE)
-        except zlib.error as error:
-            raise _Broken(str(error)) from error
-        data = unpacker.unconsumed_tail
-        if piece:
-            yield piece
-        if unpacker.eof:
-            data = unpacker.unused_data
-            begun = False
+                data = stream.read()
+                if not data:
+                    raise _BrokenError("it ends in the middle")
+            try:
+                piece = unpacker.decompress(data, _PIECE)
+            except zlib.error as error:
+                raise _BrokenError(str(error)) from error
+            data = unpacker.unconsumed_tail
+            if piece:
+                yield piece
+        data = unpacker.unused_data
+        while len(data) < len(_GZIP) or not data[:1].strip(b"\0"):
+            more = stream.read()
+            data = (data + more).lstrip(b"\0")
+            if not more:
+                break
 
 
 def _unzstd(stream: _Joined) -> Iterator[bytes]:
@@ -249,7 +254,7 @@ def _unzstd(stream: _Joined) -> Iterator[bytes]:
         try:
             piece = reader.read(_PIECE)
         except zstandard.ZstdError as error:
-            raise _Broken(str(error)) from error
+            raise _BrokenError(str(error)) from error
         if not piece:
             return
         yield piece

@@ -7,11 +7,9 @@ again. Compiled.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from experiments.analysis.capture.jit import kernel
+from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import NONE, TCP, UNKNOWN_SCALE
 from experiments.analysis.capture.state import FLOWS, SEED, TCP_STREAMS, UDP_STREAMS
 
@@ -30,14 +28,14 @@ def _mixed(value: int, word: int) -> int:
 
 
 @kernel
-def _end_hash(window: NDArray[np.uint8], at: int, size: int, port: int, seed: int) -> int:
+def _end_hash(window: NDArray[Any], at: int, size: int, port: int, seed: int) -> int:
     value = _mixed(seed & _WORD, port)
     for i in range(0, size, 4):
         word = (
-            (np.int64(window[at + i]) << 24)
-            | (np.int64(window[at + i + 1]) << 16)
-            | (np.int64(window[at + i + 2]) << 8)
-            | np.int64(window[at + i + 3])
+            (i64(window[at + i]) << 24)
+            | (i64(window[at + i + 1]) << 16)
+            | (i64(window[at + i + 2]) << 8)
+            | i64(window[at + i + 3])
         )
         value = _mixed(value, word)
     return value
@@ -45,7 +43,7 @@ def _end_hash(window: NDArray[np.uint8], at: int, size: int, port: int, seed: in
 
 @kernel
 def _same_end(
-    flows: NDArray[np.void], flow: int, end: int, window: NDArray[np.uint8], at: int, size: int
+    flows: NDArray[Any], flow: int, end: int, window: NDArray[Any], at: int, size: int
 ) -> bool:
     address = flows[flow]["address"]
     for i in range(size):
@@ -56,32 +54,32 @@ def _same_end(
 
 @kernel
 def find(
-    window: NDArray[np.uint8],
+    window: NDArray[Any],
     source: int,
     target: int,
     version: int,
     protocol: int,
     source_port: int,
     target_port: int,
-    flows: NDArray[np.void],
-    slots: NDArray[np.uint32],
-    state: NDArray[np.int64],
+    flows: NDArray[Any],
+    slots: NDArray[Any],
+    state: NDArray[Any],
 ) -> tuple[int, int, int]:
     """Return (flow, direction, slot). flow is -1 when there is none yet, slot where it belongs."""
     size = 4 if version == 4 else 16
-    seed = np.int64(state[SEED])
+    seed = i64(state[SEED])
     mask = len(slots) - 1
     slot = _end_hash(window, source, size, source_port, seed)
     slot += _end_hash(window, target, size, target_port, seed) + protocol
     slot &= mask
     while True:
-        flow = np.int64(slots[slot])
+        flow = i64(slots[slot])
         if flow == NONE:
             return -1, 0, slot
         row = flows[flow]
         if row["protocol"] == protocol and row["version"] == version:
             ports = row["port"]
-            first, second = np.int64(ports[0]), np.int64(ports[1])
+            first, second = i64(ports[0]), i64(ports[1])
             if (
                 first == source_port
                 and second == target_port
@@ -101,7 +99,7 @@ def find(
 
 @kernel
 def add(
-    window: NDArray[np.uint8],
+    window: NDArray[Any],
     source: int,
     target: int,
     version: int,
@@ -111,12 +109,12 @@ def add(
     slot: int,
     frame: int,
     time: int,
-    flows: NDArray[np.void],
-    slots: NDArray[np.uint32],
-    state: NDArray[np.int64],
+    flows: NDArray[Any],
+    slots: NDArray[Any],
+    state: NDArray[Any],
 ) -> int:
     """Add a flow whose first packet this is; return its row. There must be room."""
-    flow = np.int64(state[FLOWS])
+    flow = i64(state[FLOWS])
     state[FLOWS] = flow + 1
     slots[slot] = flow
     size = 4 if version == 4 else 16
@@ -182,21 +180,21 @@ def add(
 
 
 @kernel
-def rehash(flows: NDArray[np.void], slots: NDArray[np.uint32], state: NDArray[np.int64]) -> int:
+def rehash(flows: NDArray[Any], slots: NDArray[Any], state: NDArray[Any]) -> int:
     """Fill a larger, empty index. Later flows of the same ends replace earlier ones."""
-    seed = np.int64(state[SEED])
+    seed = i64(state[SEED])
     mask = len(slots) - 1
     for flow in range(state[FLOWS]):
         row = flows[flow]
         address = row["address"]
         ports = row["port"]
         size = 4 if row["version"] == 4 else 16
-        slot = np.int64(row["protocol"])
+        slot = i64(row["protocol"])
         for end in range(2):
-            slot += _end_hash(address[end], 0, size, np.int64(ports[end]), seed)
+            slot += _end_hash(address[end], 0, size, i64(ports[end]), seed)
         slot &= mask
         while slots[slot] != NONE:
-            other = np.int64(slots[slot])
+            other = i64(slots[slot])
             if _same_flow(flows, flow, other):
                 break
             slot = (slot + 1) & mask
@@ -205,7 +203,7 @@ def rehash(flows: NDArray[np.void], slots: NDArray[np.uint32], state: NDArray[np
 
 
 @kernel
-def _same_flow(flows: NDArray[np.void], one: int, other: int) -> bool:
+def _same_flow(flows: NDArray[Any], one: int, other: int) -> bool:
     a, b = flows[one], flows[other]
     if a["protocol"] != b["protocol"] or a["version"] != b["version"]:
         return False
@@ -218,4 +216,4 @@ def _same_flow(flows: NDArray[np.void], one: int, other: int) -> bool:
             straight = False
         if here[0, i] != there[1, i] or here[1, i] != there[0, i]:
             crossed = False
-    return straight or crossed
+    return bool(straight or crossed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments.analysis.capture import words
 from experiments.analysis.capture.layout import DATA, GAP, NONE, TCP
-from experiments.analysis.model import Chunk
+from experiments.analysis.model import Chunk, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,23 +25,40 @@ _PIECE: Final = 4 << 20
 _ROWS: Final = 1 << 13
 
 
-class Followed:
+class Followed(Stream):
     """A stream as extents of the capture; bytes are read when they are asked for.
 
     client, server -- "address:port". forward is the direction from client to server.
     """
 
-    def __init__(self, reading: Reading, flow: int) -> None:
-        self.flow = flow
-        self._reading = reading
-        self._row = reading.flows[flow]
-        self._flipped = int(self._row["flipped"])
-        self.protocol = "tcp" if self._row["protocol"] == TCP else "udp"
-        self.number = int(self._row["number"])
-        self.client, self.server = words.ends(self._row)
+    def __init__(self, reading: Reading, flow: int) -> None:  # (not as a dataclass does)
+        row = reading.flows[flow]
+        client, server = words.ends(row)
+        # Past the frozen dataclass, whose `chunks` is a property here.
+        self.__dict__.update(
+            protocol="tcp" if row["protocol"] == TCP else "udp",
+            number=int(row["number"]),
+            client=client,
+            server=server,
+            flow=flow,
+            _reading=reading,
+            _row=row,
+            _flipped=int(row["flipped"]),
+        )
+
+    flow: int
+    _reading: Reading
+    _row: Any
+    _flipped: int
 
     def __repr__(self) -> str:
         return f"Followed({self.protocol} {self.number}: {self.client} → {self.server})"
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
     # --- figures, without reading the stream --------------------------------------------------
 
@@ -99,10 +116,11 @@ class Followed:
         """The rows of those that have bytes."""
         if not self._row["gaps"]:
             return self._chain
-        return self._chain[self._reading.extents["kind"][self._chain] == DATA]
+        whole: NDArray[np.bool_] = self._reading.extents["kind"][self._chain] == DATA
+        return self._chain[whole]
 
     @cached_property
-    def _sides(self) -> dict[bool, tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]]:
+    def _places(self) -> dict[bool, tuple[NDArray[np.uint32], NDArray[Any], NDArray[Any]]]:
         """By direction: the rows of its extents, where each starts, and the frame of each."""
         rows, sides = self._reading.extents, {}
         directions = rows["direction"][self._data]
@@ -122,7 +140,7 @@ class Followed:
 
     def frames(self, start: int, end: int, *, forward: bool) -> tuple[int, ...]:
         """Return the frames that carry bytes start (included) to end (not) of a direction."""
-        _, starts, frames = self._sides[forward]
+        _, starts, frames = self._places[forward]
         if not len(starts):
             return ()
         first = max(_place(starts, start), 0)
@@ -131,7 +149,7 @@ class Followed:
 
     def time(self, end: int, *, forward: bool) -> float | None:
         """Return when the byte before `end` of a direction was seen; None where there is none."""
-        _, starts, frames = self._sides[forward]
+        _, starts, frames = self._places[forward]
         if not len(starts):
             return None
         frame = int(frames[max(_place(starts, max(end - 1, 0)), 0)])
@@ -146,7 +164,7 @@ class Followed:
 
     def read(self, start: int, end: int, *, forward: bool) -> bytes:
         """Return bytes start (included) to end (not) of a direction."""
-        rows, starts, _ = self._sides[forward]
+        rows, starts, _ = self._places[forward]
         end = min(end, self.length(forward=forward))
         start = max(start, 0)
         if end <= start or not len(starts):

@@ -11,10 +11,22 @@ is preceded by a comparison with the end of what it reads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Row = Any  # one row of a table
+
+    def i64(_value: Any, /) -> int:  # noqa: ANN401 - whatever an array holds
+        """Return a number as the 64 bits in which all is computed."""
+        return 0
+
+else:
+    Row = np.void
+    i64 = np.int64
 
 PLAIN: Final = "plain"  # Python
 COMPILED: Final = "compiled"  # numba
@@ -31,5 +43,6 @@ def kernel(function: _F) -> _F:
         return function
     import numba  # noqa: PLC0415 - see above
 
-    made: _F = numba.njit(error_model="numpy", boundscheck=MODE[0] == CHECKED)(function)
-    return made
+    checked = MODE[0] == CHECKED
+    made: Any = numba.njit(error_model="numpy", boundscheck=checked)(function)
+    return made  # type: ignore[no-any-return] # called as the function is

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
 SYMBOL: Final = "imlab_"
 # The modules that hold compiled functions, and those that these take constants from.
-KERNELS: Final = ("walk", "flows", "tcp", "link", "chains")
+KERNELS: Final = (
+    "walk",
+    "flows",
+    "tcp",
+    "assembly",
+    "link",
+    "transport",
+    "decode",
+    "chains",
+)
 _SOURCES: Final = (*KERNELS, "layout", "state", "walking", "jit", "exports", "compile")
 _HERE: Final = Path(__file__).parent
 _UNREACHED: Final = (

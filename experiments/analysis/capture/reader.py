@@ -36,6 +36,8 @@ _DESCRIPTION: Final = 1
 _SECRETS: Final = 10
 _STATISTICS: Final = 5
 _DROPPED: Final = 5  # an option of it: packets that the interface dropped
+_LEAST: Final = {_SECTION: 28, _DESCRIPTION: 20, _STATISTICS: 24, _SECRETS: 20}  # bytes of each
+_COUNTER: Final = 8  # bytes
 _TLS_KEYS: Final = 0x544C534B
 _ORDER: Final = 0x1A2B3C4D
 _MOST_INTERFACES: Final = 1 << 16
@@ -180,33 +182,35 @@ class Reader:
             self._walk[w.BIG] = order
         sign = ">" if self._walk[w.BIG] else "<"
         kind, size = struct.unpack_from(f"{sign}II", head)
-        if size < 12 or size % 4 or size > w.LARGEST_BLOCK:
+        if size < w.LEAST_BLOCK or size % 4 or size > w.LARGEST_BLOCK:
             return self._wrong(2)
         if end - at < size:
             return False
         block = bytes(window[at : at + size])
         if struct.unpack_from(f"{sign}I", block, size - 4)[0] != size:
             return self._wrong(3)
+        if size < _LEAST.get(kind, 0) or not self._take(kind, block, sign):
+            return self._wrong(2)
+        self._walk[w.AT] = at + size
+        return True
+
+    def _take(self, kind: int, block: bytes, sign: str) -> bool:
+        """Read a whole block; False when it cannot be."""
         if kind == _SECTION:
-            if size < 28:
-                return self._wrong(2)
             self._walk[w.INTERFACES] = 0
             self._remark(0, block[24:-4], sign)
         elif kind == _DESCRIPTION:
-            if size < 20 or not self._interface(block, sign):
-                return self._wrong(2)
-        elif kind == _STATISTICS and size >= 24:
+            return self._interface(block, sign)
+        elif kind == _STATISTICS:
+            (number,) = struct.unpack_from(f"{sign}I", block, 8)
             told = options(block[20:-4], sign).get(_DROPPED, b"")
-            known = struct.unpack_from(f"{sign}I", block, 8)[0] < self._walk[w.INTERFACES]
-            if len(told) == 8 and known:
-                number = struct.unpack_from(f"{sign}I", block, 8)[0]
+            if len(told) == _COUNTER and number < self._walk[w.INTERFACES]:
                 # Counted from the beginning: the last one counts.
-                self.dropped[number] = struct.unpack(f"{sign}Q", told)[0]
-        elif kind == _SECRETS and size >= 20:
+                (self.dropped[number],) = struct.unpack(f"{sign}Q", told)
+        elif kind == _SECRETS:
             secret, length = struct.unpack_from(f"{sign}II", block, 8)
             if secret == _TLS_KEYS and len(self.secrets) < _MOST_SECRETS:
-                self.secrets += block[16 : min(16 + length, size - 4)]
-        self._walk[w.AT] = at + size
+                self.secrets += block[16 : min(16 + length, len(block) - 4)]
         return True
 
     def _wrong(self, why: int) -> bool:
@@ -222,7 +226,7 @@ class Reader:
         offset = int.from_bytes(told.get(14, b""), "big" if sign == ">" else "little", signed=True)
         if binary:
             how, factor = SHIFT, min(power, 62)
-        elif power <= 9:
+        elif power <= 9:  # noqa: PLR2004 - nanoseconds
             how, factor = MULTIPLY, 10 ** (9 - power)
         else:
             how, factor = DIVIDE, 10 ** min(power - 9, 18)
@@ -255,7 +259,7 @@ class Reader:
         sign = ">" if self._walk[w.BIG] else "<"
         for index in np.flatnonzero(rows["status"] & NOTED):
             at, captured = int(rows[index]["position"]), int(rows[index]["captured"])
-            (size,) = struct.unpack_from(f"{sign}I", window, at - _PACKET_HEAD + 4)
+            (size,) = struct.unpack_from(f"{sign}I", window.data, at - _PACKET_HEAD + 4)
             start, end = at + ((captured + 3) & ~3), at - _PACKET_HEAD + size - 4
             self._remark(first + int(index), bytes(window[start:end]), sign)
 

@@ -7,7 +7,8 @@ packet is found by its number, a stream by following its extents backwards from 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def read(
 
     try:
         for path in paths:
-            sources.append(Source(len(sources), path, note))  # noqa: PERF401 - closed when one fails
+            sources.append(Source(len(sources), path, note))
     except BaseException:
         for source in sources:
             source.close()
@@ -107,7 +108,7 @@ class Reading:
         )
         self.dropped: int | None = engine.dropped
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -379,7 +380,7 @@ class Reading:
         into = np.empty(int(lengths.sum()), np.uint8)
         cuts = [0, *(np.flatnonzero(np.diff(sources)) + 1).tolist(), len(extents)]
         at = 0
-        for first, last in zip(cuts[:-1], cuts[1:], strict=True):
+        for first, last in pairwise(cuts):
             total = int(lengths[first:last].sum())
             part = into[at : at + total]
             self._gather(int(sources[first]), offsets[first:last], lengths[first:last], part)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from experiments.analysis.matching import Matcher
 from experiments.analysis.search import SHORT, stands_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -244,7 +244,7 @@ class Search:
         return np.frombuffer(b"".join(pieces) or b"\0", np.uint8), places
 
     def _look(self, data: NDArray[np.uint8], runs: NDArray[np.void]) -> None:
-        spans = list(self._matcher.spans(memoryview(data)))
+        spans = list(self._matcher.spans(data.data))
         if not spans:
             return
         numbers, starts, ends = np.array(spans, np.int64).T

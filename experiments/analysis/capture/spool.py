@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import mmap
-import tempfile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.analysis.capture.files import spooled
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_BUFFER: Final = 1 << 20
 
 
 class Spool:
@@ -19,7 +18,7 @@ class Spool:
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
-        self._file = tempfile.TemporaryFile(prefix="imlab-rows-", buffering=_BUFFER)
+        self._file = spooled("rows")
         self._count = 0
         self._view: NDArray[np.void] | None = None
         self._map: mmap.mmap | None = None

@@ -10,13 +10,10 @@ Sources: the IETF drafts draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from experiments.analysis.capture.jit import kernel
+from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import DIVIDE, MULTIPLY, NOTED
-
 from experiments.analysis.capture.walking import (
     AT,
     BASE,
@@ -52,24 +49,24 @@ _SECOND: Final = 1_000_000_000
 
 
 @kernel
-def _u32(window: NDArray[np.uint8], at: int, big: int) -> int:
-    a, b = np.int64(window[at]), np.int64(window[at + 1])
-    c, d = np.int64(window[at + 2]), np.int64(window[at + 3])
+def _u32(window: NDArray[Any], at: int, big: int) -> int:
+    a, b = i64(window[at]), i64(window[at + 1])
+    c, d = i64(window[at + 2]), i64(window[at + 3])
     if big:
         return (a << 24) | (b << 16) | (c << 8) | d
     return (d << 24) | (c << 16) | (b << 8) | a
 
 
 @kernel
-def _u16(window: NDArray[np.uint8], at: int, big: int) -> int:
-    a, b = np.int64(window[at]), np.int64(window[at + 1])
+def _u16(window: NDArray[Any], at: int, big: int) -> int:
+    a, b = i64(window[at]), i64(window[at + 1])
     if big:
         return (a << 8) | b
     return (b << 8) | a
 
 
 @kernel
-def pcap(window: NDArray[np.uint8], rows: NDArray[np.void], walk: NDArray[np.int64]) -> int:
+def pcap(window: NDArray[Any], rows: NDArray[Any], walk: NDArray[Any]) -> int:
     """Read records of a pcap file."""
     at, end, count = walk[AT], walk[END], walk[COUNT]
     big, extra, room = walk[BIG], walk[EXTRA], walk[ROOM]
@@ -106,28 +103,28 @@ def pcap(window: NDArray[np.uint8], rows: NDArray[np.void], walk: NDArray[np.int
 
 
 @kernel
-def _nanoseconds(stamp: int, interface: NDArray[np.void], index: int) -> int:
-    factor = np.int64(interface[index]["factor"])
-    offset = np.int64(interface[index]["offset"])
-    how = np.int64(interface[index]["how"])
+def _nanoseconds(stamp: int, interface: NDArray[Any], index: int) -> int:
+    factor = i64(interface[index]["factor"])
+    offset = i64(interface[index]["offset"])
+    how = i64(interface[index]["how"])
     if how == MULTIPLY:
         return stamp * factor + offset
     if how == DIVIDE:
         return stamp // max(factor, 1) + offset
     second = stamp >> factor
-    rest = stamp & ((np.int64(1) << factor) - 1)
-    if factor > 30:  # noqa: PLR2004 - so that the product fits 63 bits; 2**-30 s is a nanosecond
+    rest = stamp & ((i64(1) << factor) - 1)
+    if factor > 30:  # so that the product fits 63 bits; 2**-30 s is a nanosecond
         rest >>= factor - 30
-        factor = np.int64(30)
+        factor = i64(30)
     return second * _SECOND + ((rest * _SECOND) >> factor) + offset
 
 
 @kernel
 def pcapng(
-    window: NDArray[np.uint8],
-    rows: NDArray[np.void],
-    interfaces: NDArray[np.void],
-    walk: NDArray[np.int64],
+    window: NDArray[Any],
+    rows: NDArray[Any],
+    interfaces: NDArray[Any],
+    walk: NDArray[Any],
 ) -> int:
     """Read blocks of a pcapng file, skipping those that say nothing of packets."""
     at, end, count = walk[AT], walk[END], walk[COUNT]
@@ -155,9 +152,9 @@ def pcapng(
             outcome = DAMAGED
             break
         head = 0
-        index = np.int64(0)
-        stamp = np.int64(-1)
-        captured = length = np.int64(0)
+        index = i64(0)
+        stamp = i64(-1)
+        captured = length = i64(0)
         if kind in (_PACKET, _OLD_PACKET):
             if size < 32:
                 walk[WHY] = 2
@@ -182,7 +179,7 @@ def pcapng(
                 walk[WHY] = 5
                 outcome = DAMAGED
                 break
-            snap = np.int64(interfaces[index]["snap"])
+            snap = i64(interfaces[index]["snap"])
             if kind == _SIMPLE_PACKET and snap and captured > snap:
                 captured = snap
             if captured > LARGEST:

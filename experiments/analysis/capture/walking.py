@@ -26,6 +26,7 @@ WALK: Final = 16  # size of the array
 
 # A frame larger than this is none: Wireshark's bound for all link types of networks.
 LARGEST: Final = 262144
+LEAST_BLOCK: Final = 12
 LARGEST_BLOCK: Final = 16 << 20
 WORDS: Final = {
     1: "a packet of more than 262144 bytes",

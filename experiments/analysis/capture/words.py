@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from experiments.analysis.capture.layout import (
     ACK,
@@ -65,11 +65,11 @@ _PROTOCOLS: Final = {
     136: "UDP-Lite",
 }
 _ICMP: Final = {
-    0: "echo reply",
+    0: "Echo (ping) reply   ",
     3: "destination unreachable",
     4: "source quench",
     5: "redirect",
-    8: "echo request",
+    8: "Echo (ping) request ",
     11: "time exceeded",
     12: "parameter problem",
     13: "timestamp request",
@@ -80,8 +80,8 @@ _ICMPV6: Final = {
     2: "packet too big",
     3: "time exceeded",
     4: "parameter problem",
-    128: "echo request",
-    129: "echo reply",
+    128: "Echo (ping) request",
+    129: "Echo (ping) reply",
     130: "listener query",
     131: "listener report",
     133: "router solicitation",
@@ -148,7 +148,7 @@ def status(bits: int) -> list[str]:
 
 
 def network(net: int, protocol: int, link: int) -> str:
-    """Return what a frame carries, given its row's net, protocol and link: "TCP", "ARP", …"""
+    """Return what a frame carries, given its row's net, protocol and link: "TCP", "ARP"."""
     if net in {_IPV4, _IPV6}:
         return _PROTOCOLS.get(protocol, f"IP {protocol}" if protocol != 255 else _NETWORKS[net])  # noqa: PLR2004 - none
     if not net:
@@ -185,7 +185,7 @@ def _ends(
     return "", ""
 
 
-def _what(
+def _what(  # noqa: PLR0911 - one return a kind
     packet: np.void, frame: bytes, net: int, layer: int, flow: np.void | None
 ) -> tuple[str, str]:
     bits = int(packet["status"])
@@ -231,11 +231,11 @@ def _icmp(number: int, frame: bytes, net: int, layer: int) -> tuple[str, str]:
         return name, ""
     kind, code = frame[start], frame[start + 1]
     info = words.get(kind, f"type {kind}, code {code}")
-    if info.startswith("echo"):
-        identity, sequence = (
-            int.from_bytes(frame[start + n : start + n + 2], "big") for n in (4, 6)
-        )
-        info += f", id {identity:#06x}, seq {sequence}"
+    if info.startswith("Echo"):
+        identity, sequence = frame[start + 4 : start + 6], frame[start + 6 : start + 8]
+        swapped = int.from_bytes(sequence, "little")
+        info += f" id=0x{identity.hex()}, seq={int.from_bytes(sequence, 'big')}"
+        info += f"/{swapped}, ttl={frame[layer + 8]}" if number == 1 else ""
     return name, info
 
 
@@ -308,7 +308,8 @@ def _question(data: bytes) -> str:
     """Return the first question of a DNS message in words (RFC 1035, 4.1)."""
     if len(data) < 17 or data[4:6] == b"\0\0":  # noqa: PLR2004 - the header and the shortest question
         return ""
-    labels, at = [], 12
+    labels: list[str] = []
+    at = 12
     while at < len(data) and data[at] and data[at] < 64 and len(labels) < 128:  # noqa: PLR2004 - RFC 1035
         labels.append(data[at + 1 : at + 1 + data[at]].decode("ascii", "replace"))
         at += 1 + data[at]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from experiments.analysis import capture
-from experiments.analysis.capture.layout import CUT
+from experiments.analysis.capture.layout import CUT, TCP
 from experiments.analysis.model import Capture, Stream
 from lab.version import VERSION
 
@@ -29,7 +29,7 @@ class Native:
                 reading.followed(), key=lambda stream: (stream.protocol, stream.number)
             )
             # A connection without payload is a stream too, an empty one.
-            tcp = [reading.stream(int(n)) for n in (reading.flows["protocol"] == 6).nonzero()[0]]
+            tcp = [reading.stream(int(n)) for n in (reading.flows["protocol"] == TCP).nonzero()[0]]
             udp = [stream for stream in streams if stream.protocol == "udp"]
             return Capture(
                 packets=tuple(reading.rows()),
