@@ -24,8 +24,9 @@ _HEADER_BYTES = 400  # of version 1.1, counted from the field that says it
 _DYNAMIC = 1
 _UNUSED = 0xFFFF_FFFF  # never written: reads as zeros
 # Signature to the number of used blocks, then four UUIDs (image, last snapshot, link, parent);
-# between them a comment of 256 bytes. What follows is a geometry that readers work out themselves.
-_HEADER = struct.Struct("<64s IIIII 256s II IIII I QIIII 16s16s16s16s 16x")
+# between them a comment of 256 bytes. A geometry stands in the middle and at the end: readers work
+# both out themselves, but VirtualBox takes no image whose sectors are not of 512 bytes in both.
+_HEADER = struct.Struct("<64s IIIII 256s II IIII I QIIII 16s16s16s16s IIII")
 
 
 def raw_to_vdi(raw: Path, vdi: Path, size: int) -> None:
@@ -81,4 +82,5 @@ def _header(size: int, table_at: int, blocks_at: int, written: int) -> bytes:
         0,
         size, BLOCK, 0, size // BLOCK, written,
         uuid.uuid4().bytes_le, uuid.uuid4().bytes_le, bytes(16), bytes(16),
+        0, 0, 0, _SECTOR,
     )  # fmt: skip
