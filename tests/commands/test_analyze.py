@@ -21,6 +21,8 @@ import zstandard
 from talks import Capture, chat, http, sign_in
 from terminal import ctrl_c
 
+from experiments.analysis.capture import native
+
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = [
     sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
@@ -58,6 +60,7 @@ def validator() -> jsonschema.Draft202012Validator:
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small capture with a message, a password and a name in it."""
+    native.engine()  # so that no test meets the words of its being compiled
     path = tmp_path_factory.mktemp("captures") / "chat.pcap"
     path.write_bytes(chat().pcap())
     return path
@@ -155,11 +158,27 @@ def tshark_follows(path: Path, row: dict[str, Any]) -> tuple[str, str, bytes, by
     return lines[at - 1].partition(": ")[2], lines[at].partition(": ")[2], forward, back
 
 
+def answered_twice(path: Path) -> set[int]:
+    """Return the TCP streams whose SYN was answered with two different sequence numbers.
+
+    Such a server kept no state (RFC 4987, 3.6) or was started anew; what counts is the answer that
+    the client acknowledges, and tshark goes on with the first.
+    """
+    argv = ["tshark", "-r", str(path), "-Y", "tcp.flags.syn == 1 && tcp.flags.ack == 1", "-T",
+            "fields", "-e", "tcp.stream", "-e", "tcp.seq_raw"]  # fmt: skip
+    lines = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.splitlines()
+    streams = [int(stream) for stream, _ in {tuple(line.split("\t")) for line in lines}]
+    return {stream for stream in streams if streams.count(stream) > 1}
+
+
 def check_streams(path: Path) -> None:
     """Compare every stream with what tshark makes of it."""
+    twice = answered_twice(path)
     for row in analyzed(path)["streams"]:
         client, server, forward, back = tshark_follows(path, row)
         assert (row["client"], row["server"]) == (client, server)
+        if row["transport"] == "tcp" and row["number"] in twice:
+            continue
         if row["missing"] == {"forward": 0, "back": 0}:  # else tshark writes words into the bytes
             hashes = {
                 "forward": hashlib.sha256(forward).hexdigest(),
