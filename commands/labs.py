@@ -181,15 +181,11 @@ def _ensure(form: str, name: str, note: Callable[..., None]) -> Image:
     from lab import images  # noqa: PLC0415 - not for lab-run, lab-shell …
     from lab.providers.base import Image  # noqa: PLC0415 - as above
 
-    if form != "rootfs":
-        raise LabError(
-            f"finding the image {name!r}",
-            f"its recipe makes no {form!r}",
-            fault=Fault.SPEC,
-            todo="name an image of your own under `images:` in the spec",
-        )
-    ref = images.ensure_image(name, lambda phase, share: note(f"image {name}: {phase}", share))
-    return Image(ref.name, ref.key, ref.rootfs, ref.lock)
+    def told(phase: str, share: float | None) -> None:
+        note(f"image {name}: {phase}", share)
+
+    ref = images.ensure_image(name, told, "disk" if form == "disk" else "rootfs")
+    return Image(ref.name, ref.key, ref.path, ref.lock)
 
 
 def pick(name: str | None) -> lifecycle.Lab:

@@ -20,7 +20,6 @@ import yaml
 from lab.errors import Fault, LabError
 
 RECIPES = Path(__file__).with_name("recipes")
-FORMS = Path(__file__).with_name("recipes") / "forms"
 
 Form = Literal["rootfs", "disk"]
 
@@ -94,9 +93,9 @@ def load_recipe(name: str, form: Form = "rootfs") -> Recipe:
             fault=Fault.USER,
             todo=f"choose one of them, or add {RECIPES.name}/{name}.yaml",
         )
-    data = _load(RECIPES, name, ())
+    data = _load(name, ())
     if form != "rootfs":
-        more = _load(FORMS, form, ())
+        more = _load(f"forms/{form}", ())
         needs = int(data.get("needs_mib", 0)) + int(more["needs_mib"])
         description = f"{data.get('description')}: {more['description']}"
         data = {**_merged(data, more), "needs_mib": needs, "description": description}
@@ -118,12 +117,12 @@ def load_recipe(name: str, form: Form = "rootfs") -> Recipe:
     )
 
 
-def _load(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _load(name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     """Read a recipe and what it extends; return them as one mapping."""
     if name in seen:
         raise _faulty(name, "it extends itself: " + " -> ".join((*seen, name)))
     try:
-        data = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+        data = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise _faulty(name, str(error)) from error
     if not isinstance(data, dict):
@@ -131,7 +130,7 @@ def _load(folder: Path, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
     _check(name, data)
     if "extends" not in data:
         return data
-    return _merged(_load(folder, data.pop("extends"), (*seen, name)), data)
+    return _merged(_load(data.pop("extends"), (*seen, name)), data)
 
 
 def _merged(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:

@@ -143,10 +143,10 @@ def _user_data(host: PlannedHost, files: Mapping[str, tuple[int, str]]) -> dict[
     }
     if _AUTHORIZED in files:
         keys = files[_AUTHORIZED][1].splitlines()
-        data["users"] = [{"name": "root", "ssh_authorized_keys": keys}]
+        # A locked account cannot log in, not even with a key, where sshd has UsePAM no.
+        data["users"] = [{"name": "root", "lock_passwd": False, "ssh_authorized_keys": keys}]
     if HOST_KEY in files:
         data["ssh_deletekeys"] = True
-        data["ssh_genkeytypes"] = []
         data["ssh_keys"] = {
             "ed25519_private": files[HOST_KEY][1],
             "ed25519_public": files[f"{HOST_KEY}.pub"][1].strip(),
@@ -162,7 +162,6 @@ def _network_config(host: PlannedHost, management_mac: str | None) -> dict[str, 
             "match": {"macaddress": mac},
             "set-name": name,
             "accept-ra": False,
-            "optional": True,  # boot does not wait for a cable
         }
 
     ethernets: dict[str, Any] = {}
@@ -170,6 +169,10 @@ def _network_config(host: PlannedHost, management_mac: str | None) -> dict[str, 
         ethernets[adapter.name] = {**common(adapter.mac, adapter.name), "dhcp4": False}
         if adapter.address:
             ethernets[adapter.name]["addresses"] = [adapter.address]
+        else:
+            # Boot does not wait for a cable. Not for all: with none to wait for, networkd waits
+            # two minutes.
+            ethernets[adapter.name]["optional"] = True
     if management_mac:
         refused = ("routes", "dns", "ntp", "hostname", "domains")
         ethernets[MANAGEMENT] = {

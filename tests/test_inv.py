@@ -49,6 +49,7 @@ run      one   imlab-test-one   what for
 run      two   imlab-test-two   what for
 browser  three imlab-test-three what for
 bench    four  /nowhere/four    what for
+machine  five  imlab-test-five  what for
 own-task five  /nowhere/five    what for
 own-task one   imlab-test-one   what for
 """
@@ -185,6 +186,21 @@ def test_packages_are_only_asked_for_by_tasks_that_need_them(ready: Copy) -> Non
     """`hello` runs although one and two are missing."""
     assert ready.call("hello").returncode == 0
     assert ready.said_to_apt() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "packages"),
+    [
+        (("image-build", "disk"), "one two\n"),
+        (("image-build", "debian-base", "--form", "disk"), "one two five\n"),
+        (("image-build", "--form=disk", "debian-base"), "one two five\n"),
+    ],
+)
+def test_a_disk_needs_more_packages(ready: Copy, arguments: tuple[str, ...], packages: str) -> None:
+    """Only the form asks for them, not an image that happens to be called so."""
+    done = ready.call(*arguments)
+    assert done.returncode == 3
+    assert f"missing system packages: {packages}" in done.stderr
 
 
 def test_nobody_to_ask_prints_the_exact_line(ready: Copy) -> None:

@@ -11,6 +11,9 @@ import zlib
 from dataclasses import dataclass
 from typing import Final
 
+import brotli
+import zstandard
+
 from experiments.analysis.model import Span
 
 METHODS: Final = (
@@ -26,12 +29,18 @@ METHODS: Final = (
 )  # RFC 9110, 9.1, and RFC 5789
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r?\n")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[^\r\n]*\r?\n")
-_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*\r?\n")
+# Possessive, and the blanks at the end are taken off afterwards: else a field of blanks that never
+# ends would be tried from each of them.
+_HEADER: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]++):[ \t]*+([^\r\n]*+)\r?\n")
 _BLANK: Final = re.compile(rb"\r?\n")
 _CHUNK_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[^\r\n]*\r?\n")
 # A body that unpacks to more is cut here: a capture must not fill the memory of who judges it.
 LONGEST_BODY: Final = 16 * 2**20
-_SWITCHING, _OK, _NO_CONTENT, _NOT_MODIFIED = 101, 200, 204, 304
+_DIGITS: Final = 18
+# What a sender may have a reader of zstd keep (RFC 9659).
+_ZSTD_WINDOW: Final = 8 * 2**20
+SWITCHING: Final = 101
+_OK, _NO_CONTENT, _REDIRECT, _NOT_MODIFIED = 200, 204, 300, 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,8 @@ def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, in
     """Return the responses of a stream side with the index of the request that each answers.
 
     A response to HEAD has no body whatever its fields say (RFC 9112, 6.3), so the requests are
-    needed. The second value tells whether all of the side was understood.
+    needed. Reading ends where the connection turns to another protocol (status 101, or CONNECT).
+    The second value tells whether all up to there was understood.
     """
     found: list[tuple[Message, int]] = []
     position = index = 0
@@ -110,13 +120,14 @@ def responses(data: bytes, asked: list[Message]) -> tuple[list[tuple[Message, in
             return found, False
         status = int(line[1])
         method = asked[index].method if index < len(asked) else ""
-        interim = status < _OK and status != _SWITCHING
-        bodiless = interim or status in {_NO_CONTENT, _NOT_MODIFIED} or method == "HEAD"
+        interim = status < _OK and status != SWITCHING
+        tunnel = status == SWITCHING or (method == "CONNECT" and _OK <= status < _REDIRECT)
+        bodiless = interim or tunnel or status in {_NO_CONTENT, _NOT_MODIFIED} or method == "HEAD"
         message = _message(data, line, method="", target="", bodiless=bodiless, status=status)
         found.append((message, index))
         position = message.body.end
-        if not message.complete or status == _SWITCHING:
-            return found, False
+        if not message.complete or tunnel:
+            return found, message.complete
         index += not interim
     return found, True
 
@@ -126,8 +137,10 @@ def _message(  # noqa: PLR0913 (what the two start lines differ in)
 ) -> Message:
     headers, position = [], line.end()
     while match := _HEADER.match(data, position):
-        value = match[2].decode("utf-8", "replace")
-        headers.append(Header(match[1].decode(), value, match.start(2), match.end(2)))
+        value = match[2].rstrip(b" \t")
+        end = match.start(2) + len(value)
+        text = value.decode("utf-8", "replace")
+        headers.append(Header(match[1].decode(), text, match.start(2), end))
         position = match.end()
     blank = _BLANK.match(data, position)
     message = Message(
@@ -161,8 +174,10 @@ def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple
     if "chunked" in codings:
         content, spans, end, complete = _dechunk(data, start)
     elif length.isdecimal():
-        end = min(start + int(length), len(data))
-        content, complete = data[start:end], end == start + int(length)
+        # A number of more digits than any length has is one that is never reached.
+        size = int(length[:_DIGITS])
+        end = min(start + size, len(data))
+        content, complete = data[start:end], end == start + size
         spans = (Span(0, start, end - start),)
     elif message.status:
         # Until the connection closes (RFC 9112, 6.3, rule 8).
@@ -209,6 +224,8 @@ def _unpack(coding: str, content: bytes) -> bytes | None:
 
     "deflate" is a zlib stream, but some servers send bare deflate (RFC 9110, 8.4.1.2, note).
     """
+    if coding in {"br", "zstd"}:
+        return _brotli(content) if coding == "br" else _zstd(content)
     widths = {"gzip": [31], "x-gzip": [31], "deflate": [15, -15]}.get(coding, [])
     for width in widths:
         try:
@@ -216,3 +233,26 @@ def _unpack(coding: str, content: bytes) -> bytes | None:
         except zlib.error:
             continue
     return None
+
+
+def _brotli(content: bytes) -> bytes | None:
+    """Undo Brotli (RFC 7932); what was cut gives what there is."""
+    unpacker, out = brotli.Decompressor(), bytearray()
+    try:
+        piece = unpacker.process(content, output_buffer_limit=LONGEST_BODY)
+        while piece and len(out) < LONGEST_BODY:
+            out += piece
+            piece = unpacker.process(b"", output_buffer_limit=LONGEST_BODY - len(out) + 1)
+    except brotli.error:
+        return None
+    return bytes(out[:LONGEST_BODY])
+
+
+def _zstd(content: bytes) -> bytes | None:
+    """Undo Zstandard (RFC 8878); what was cut gives what there is."""
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    try:
+        with unpacker.stream_reader(content, read_across_frames=True) as reader:
+            return reader.read(LONGEST_BODY)
+    except zstandard.ZstdError:
+        return None

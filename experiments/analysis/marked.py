@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 # How many bytes of a stream are kept as text in analysis.json; the capture has all of them.
 LIMIT: Final = 64 * 1024
 # An encoding that leaves a text unreadable to the eye; such bodies are shown unpacked as well.
-_PACKED: Final = frozenset({"gzip", "x-gzip", "deflate"})
+_PACKED: Final = frozenset(
+    {"gzip", "x-gzip", "deflate", "br", "zstd", "zlib", "tls", "masked", "permessage-deflate"}
+)
 _KEPT: Final = "\n\t"
 
 Part = tuple[str, str | None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import accumulate
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,17 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a form that the page fills in, and the bytes of its tag."""
+
+    name: str
+    kind: str
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """The target of a link or a form, and the bytes of the tag that it stands in."""
 
@@ -32,7 +44,16 @@ class Link:
     end: int
 
 
-class _Reader(HTMLParser):
+class Lenient(HTMLParser):
+    """A parser of pages that raises for nothing: the standard one does for "<![" and a word."""
+
+    def parse_marked_section(self, i: int, report: int = 1) -> int:
+        """Take a marked section for a comment, as browsers do."""
+        del report
+        return self.parse_bogus_comment(i)
+
+
+class _Reader(Lenient):
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         lengths = (len(line) for line in page.split("\n"))
@@ -40,11 +61,12 @@ class _Reader(HTMLParser):
         self._page = page
         self.tables: list[Table] = []
         self.links: list[tuple[str, int, int]] = []
+        self.fields: list[tuple[str, str, str, int, int]] = []
         self.cells: list[tuple[Table, int, str, int, int]] = []
         self._open: list[Table] = []
         self._cell: tuple[int, list[str]] | None = None
         self.feed(page)
-        self._end_cell(len(page))
+        # A cell that is still open was cut: half of a text is not what anybody wrote.
 
     def _here(self) -> int:
         line, column = self.getpos()
@@ -57,6 +79,9 @@ class _Reader(HTMLParser):
         target = values.get("href") or values.get("action")
         if target:
             self.links.append((target, start, end))
+        if tag == "input" and values.get("name") and values.get("value"):
+            kind = values.get("type", "text").lower()
+            self.fields.append((values["name"], kind, values["value"], start, end))
         if tag == "table":
             self._end_cell(start)
             table = Table()
@@ -93,22 +118,54 @@ class _Reader(HTMLParser):
         self.cells.append((table, len(table.rows) - 1, "".join(words), start, end))
 
 
-def read(content: bytes, charset: str = "utf-8") -> tuple[list[Table], list[Link]]:
-    """Return the tables and links of a page. Never raises; a charset not known is read as UTF-8."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What is read of a page."""
+
+    tables: list[Table]
+    links: list[Link]
+    fields: list[Field]
+
+
+def read(content: bytes, charset: str = "utf-8") -> Page:
+    """Return what a page holds. Never raises; a charset not known is read as UTF-8."""
     try:
         page = content.decode(charset, "surrogateescape")
     except (LookupError, UnicodeError):
         charset = "utf-8"
         page = content.decode(charset, "surrogateescape")
     reader = _Reader(page)
-
-    def at(position: int) -> int:
-        return len(page[:position].encode(charset, "surrogateescape"))
+    places = _Places(page, charset)
 
     def clean(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
 
     for table, row, text, start, end in reader.cells:
-        table.rows[row].append(Cell(clean(text), at(start), at(end)))
-    links = [Link(clean(target), at(start), at(end)) for target, start, end in reader.links]
-    return reader.tables, links
+        table.rows[row].append(Cell(clean(text), places.at(start), places.at(end)))
+    links = [
+        Link(clean(target), places.at(start), places.at(end)) for target, start, end in reader.links
+    ]
+    fields = [
+        Field(clean(name), kind, clean(value), places.at(start), places.at(end))
+        for name, kind, value, start, end in reader.fields
+    ]
+    return Page(reader.tables, links, fields)
+
+
+class _Places:
+    """Where characters of a page are in its bytes, without encoding it anew for each."""
+
+    _STEP: Final = 4096
+
+    def __init__(self, page: str, charset: str) -> None:
+        self._page, self._charset = page, charset
+        pieces = (page[start : start + self._STEP] for start in range(0, len(page), self._STEP))
+        self._marks = [0, *accumulate(len(self._bytes(piece)) for piece in pieces)]
+
+    def _bytes(self, text: str) -> bytes:
+        return text.encode(self._charset, "surrogateescape")
+
+    def at(self, position: int) -> int:
+        """Return the byte at which a character begins."""
+        mark = position // self._STEP
+        return self._marks[mark] + len(self._bytes(self._page[mark * self._STEP : position]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,6 +117,23 @@ class Stream:
         last = max(bisect_right(starts, max(end - 1, start)) - 1, first)
         return tuple(sorted(set(frames[first : last + 1])))
 
+    def time(self, end: int, *, forward: bool) -> float | None:
+        """Return when the byte before `end` of a direction was seen; None where there is none.
+
+        In seconds since the first packet: the moment at which all up to there had been told.
+        """
+        _, starts, _ = self._sides[forward]
+        if not starts:
+            return None
+        return self._times[forward][max(bisect_right(starts, max(end - 1, 0)) - 1, 0)]
+
+    @cached_property
+    def _times(self) -> dict[bool, list[float]]:
+        return {
+            forward: [chunk.time for chunk in self.chunks if chunk.forward is forward]
+            for forward in (True, False)
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Capture:
@@ -188,9 +205,12 @@ class Passage:
 class Exposure:
     """One thing that an eavesdropper reads, and the stream bytes that it is read from.
 
-    kind -- message, user, password, cookie, token, url, referer, server, browser or header.
+    kind -- what it is; docs/decoders.md lists the kinds.
     where -- request line, request header X, form field X, response header X, table cell, …
-    about -- what else was told with it, e.g. {"sender": "CLIENT"}.
+    about -- what else was told with it. The same keys in every protocol: sender, recipient, room
+    (who told whom, as the protocol names them), user (whose password), subject, server, id, sent
+    (a time that the protocol itself tells).
+    protocol -- the protocols it was read in, the outermost first: "irc", "ftp/tls".
     """
 
     kind: str
@@ -201,16 +221,52 @@ class Exposure:
     end: int
     encodings: tuple[str, ...] = ()
     about: dict[str, str] = field(default_factory=dict)
+    protocol: str = ""
+
+    def within(self, protocol: str) -> Exposure:
+        """Return the same as read in a protocol, outside of those that it has."""
+        name = f"{protocol}/{self.protocol}" if self.protocol else protocol
+        return self.at(self.start, self.end, self.encodings, name)
+
+    def at(self, start: int, end: int, encodings: tuple[str, ...], protocol: str) -> Exposure:
+        """Return the same at another place; `dataclasses.replace` takes several times as long."""
+        where, forward, about = self.where, self.forward, self.about
+        kind, text = self.kind, self.text
+        return Exposure(kind, text, where, forward, start, end, encodings, about, protocol)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """What another protocol of its own says inside a stream: after STARTTLS, an upgrade, a key.
+
+    A passage for each direction that has any; hint names the decoder where the outer protocol has
+    agreed on the inner one, "" leaves it to the bytes.
+    """
+
+    forward: Passage | None
+    back: Passage | None
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a decoder made of a stream. `complete` is False when it had to stop in the middle."""
+    """What a decoder made of a stream. `complete` is False when it had to stop in the middle.
+
+    facts -- what is true of the stream as a whole, by name: {"server name": "example.org"}. Of
+    these, "sealed" is yes, perhaps or no: whether it ends where nobody without keys can read.
+    notes -- sentences for a person: what it turned into, what could not be read and why.
+    layers -- what is spoken inside; `decoders.decode` reads it on and empties this.
+    inside -- the protocols that were found in the layers, the outermost first.
+    """
 
     protocol: str
     passages: tuple[Passage, ...]
     exposures: tuple[Exposure, ...]
     complete: bool = True
+    facts: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    inside: tuple[str, ...] = ()
 
 
 class Decoder(Protocol):
@@ -223,3 +279,11 @@ class Decoder(Protocol):
 
     def decode(self, stream: Stream) -> Decoded:
         """Read the stream; never raises for what is in it."""
+
+
+@runtime_checkable
+class Opener(Protocol):
+    """What a decoder of an encrypted protocol has besides: it opens a stream with keys."""
+
+    def open(self, stream: Stream, keys: bytes) -> Layer | None:
+        """Return the plain text, None where the keys (a key log, NSS format) do not fit."""

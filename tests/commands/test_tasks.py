@@ -29,8 +29,8 @@ PROGRAM = [
 ]  # fmt: skip
 EVERY_TASK = {
     "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture", "lab-down",
-    "lab-forward", "lab-run", "lab-shell", "lab-status", "lab-up", "report", "reproduce", "run",
-    "runs", "spec-check", "test",
+    "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot", "lab-status",
+    "lab-up", "report", "reproduce", "run", "runs", "spec-check", "test",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -28,6 +29,9 @@ from lab.userns import (
     run_mapped,
 )
 
+if TYPE_CHECKING:
+    from lab.image_recipe import Form
+
 PROJECT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("IMLAB_TEST_KILLS", "5"))
 
@@ -42,6 +46,18 @@ commands:
   - [test, -s, /etc/tiny/told]
 """
 
+# What is in a disk beside the files, so that no kernel and no GRUB have to be unpacked here.
+TINY_DISK = """
+description: a disk that does not boot
+needs_mib: 100
+packages: []
+commands:
+  - [mkdir, -p, /boot/grub]
+  - [truncate, --size=510, /boot/grub/boot.img]
+  - [sh, -c, 'printf "\\125\\252" >>/boot/grub/boot.img']
+  - [truncate, --size=30000, /boot/grub/core.img]
+"""
+
 BUILD = """
 import sys
 sys.path.insert(0, {project!r})
@@ -54,7 +70,7 @@ def show(phase, _fraction):
     if phase != last:
         print(phase, flush=True)
     last = phase
-print(images.ensure_image("tiny", show).key, flush=True)
+print(images.ensure_image("tiny", show, {form!r}).key, flush=True)
 """
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
@@ -65,6 +81,8 @@ def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the recipe 'tiny' and one that cannot be built."""
     folder = tmp_path_factory.mktemp("recipes")
     (folder / "tiny.yaml").write_text(TINY)
+    (folder / "forms").mkdir()
+    (folder / "forms" / "disk.yaml").write_text(TINY_DISK)
     (folder / "nonesuch.yaml").write_text(TINY.replace("[tini]", "[tini, imlab-nonesuch]"))
     return folder
 
@@ -98,9 +116,10 @@ def tiny(built_cache: Path, monkeypatch: pytest.MonkeyPatch) -> ImageRef:
     return found
 
 
-def build_command(recipes: Path) -> list[str]:
+def build_command(recipes: Path, form: Form = "rootfs") -> list[str]:
     """Return the command that ensures 'tiny', telling its phases and at last the key."""
-    return [sys.executable, "-c", BUILD.format(project=str(PROJECT), recipes=str(recipes))]
+    script = BUILD.format(project=str(PROJECT), recipes=str(recipes), form=form)
+    return [sys.executable, "-c", script]
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -297,14 +316,42 @@ def test_ctrl_c_leaves_nothing(recipes: Path, cache: Path) -> None:
     await_end_of_builds(cache)
 
 
-@pytest.mark.parametrize("kill", range(KILLS))
-def test_kill_9_leaves_nothing_half_made(recipes: Path, tiny: ImageRef, kill: int) -> None:
-    """Killed at a random moment: its processes end, and the next use finds nothing or an image."""
-    moment = random.Random(kill).uniform(0.0, float(tiny.meta["duration_s"]) + 0.4)  # noqa: S311 -- no secret
+def test_a_disk_is_built_from_what_the_image_would_have(recipes: Path, cache: Path) -> None:
+    """Both forms of a recipe lie side by side; one can be removed without the other."""
+    subprocess.run(build_command(recipes, "disk"), env=environment(cache.parent), check=True)
+    [disk] = list_images()
+    assert (disk.form, disk.name, "tini" in disk.meta["packages"]) == ("disk", "tiny", True)
+    assert find_image("tiny") is None
+    assert find_image("tiny", "disk") == disk
+    assert images.matching("tiny", form="disk") == [disk]
+    with pytest.raises(LabError, match=disk.folder.name):
+        images.matching("tiny", form="rootfs")
+    remove_image(disk)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "kill"),
+    [("rootfs", n) for n in range(KILLS)] + [("disk", n) for n in range(-(-KILLS // 2))],
+)
+def test_kill_9_leaves_nothing_half_made(
+    recipes: Path, tiny: ImageRef, form: Form, kill: int
+) -> None:
+    """Killed at a random moment: its processes end, and the next use finds nothing or an image.
+
+    A disk is as a root file system is until the end: it is killed while what is its own is made.
+    """
+    longest = float(tiny.meta["duration_s"]) + 0.4
+    moment = random.Random(kill).uniform(0.0, longest)  # noqa: S311 -- no secret
     folder = tiny.folder.parents[2] / f"kill-{kill}"
     with subprocess.Popen(
-        build_command(recipes), env=environment(folder), stdout=subprocess.DEVNULL
+        build_command(recipes, form), env=environment(folder), stdout=subprocess.PIPE, text=True
     ) as process:
+        if form == "disk":
+            assert process.stdout is not None
+            while "cleaning up" not in process.stdout.readline():
+                assert process.poll() is None
+            moment /= 4
         try:
             process.wait(timeout=moment)
         except subprocess.TimeoutExpired:
@@ -326,7 +373,7 @@ def test_kill_9_leaves_nothing_half_made(recipes: Path, tiny: ImageRef, kill: in
             whole = {image.folder.name for image in found}
             assert names == whole | {f"{name}.lock" for name in whole}
             for image in found:
-                assert (image.rootfs / "usr/bin/tini").exists()
+                assert (image.path / "usr/bin/tini" if form == "rootfs" else image.path).exists()
                 remove_image(image)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,7 @@ from real_labs import LabMaker, images, small_plan
 
 from lab import making, providers
 from lab.ledger import Ledger
-from lab.lifecycle import attach, down
+from lab.lifecycle import attach, down, wait_for_ssh
 from lab.patches import LOOPBACK, Patch, patches_of
 from lab.providers.base import Finding, Order, lab_login
 from provisioning.sessions import Sessions
@@ -102,7 +102,10 @@ def mixed_lab(labs: LabMaker) -> Iterator[Lab]:
     plan = mixed_plan()
     making.make(plan, images, Order(labs.root, plan, (), {}, {}, {}), ("", ""))
     try:
-        yield attach(plan.lab, labs.root)
+        lab = attach(plan.lab, labs.root)
+        real = {name: host for name, host in lab.hosts.items() if name != "guest"}
+        wait_for_ssh(replace(lab, hosts=real))
+        yield lab
     finally:
         down(plan.lab, labs.root)
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
-from email.parser import BytesParser
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import unquote_plus, urlsplit
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
-from experiments.analysis import http1, markup
-from experiments.analysis.model import Decoded, Exposure, Passage
+from experiments.analysis import chatjson, forms, http1, layers, markup, sasl, stanzas
+from experiments.analysis.model import Decoded, Exposure, Layer, Passage, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from email.message import Message as Mail
 
     from experiments.analysis.model import Stream
 
@@ -29,7 +27,10 @@ _USER: Final = re.compile(r"user|login|account|e-?mail|nick|^name$", re.IGNORECA
 _MESSAGE: Final = re.compile(r"content|messag|^msg|chat|^text|comment", re.IGNORECASE)
 _USER_COLUMN: Final = re.compile(r"user|sender|from|name|nick", re.IGNORECASE)
 _MESSAGE_COLUMN: Final = re.compile(r"content|messag|chat|text", re.IGNORECASE)
-_PAIR: Final = re.compile(rb"([^&=]*)=([^&]*)")
+_TYPED: Final = frozenset({"text", "hidden", "email", "password"})
+_DIGEST_PART: Final = re.compile(r'(\w{1,32})="?([^",]{1,1024})')
+_BOSH: Final = b"http://jabber.org/protocol/httpbind"
+_REFUSED: Final = frozenset({401, 407})
 # Which header tells what; the names are compared without regard to case (RFC 9110, 5.1).
 _REQUEST_HEADERS: Final = {
     "referer": "referer",
@@ -59,20 +60,85 @@ class Http:
         )
 
     def decode(self, stream: Stream) -> Decoded:
-        """Read all requests and responses of the stream."""
+        """Read all requests and responses of the stream, and find what it turns to."""
         asked, all_asked = http1.requests(stream.side(forward=True))
         answered, all_answered = http1.responses(stream.side(forward=False), asked)
         passages: list[Passage] = []
         exposures: list[Exposure] = []
         server = stream.server.removesuffix(":80")
-        for request in asked:
+        statuses = {index: response.status for response, index in answered}
+        for index, request in enumerate(asked):
             passages += _passages(request, forward=True)
-            exposures += _request(request, server)
+            status = statuses.get(index)
+            exposures += [_judged(exposure, status) for exposure in _request(request, server)]
         for response, _ in answered:
             passages += _passages(response, forward=False)
             exposures += _headers(response, _RESPONSE_HEADERS, forward=False)
             exposures += _page(response)
-        return Decoded("http", tuple(passages), tuple(exposures), all_asked and all_answered)
+            exposures += _json(response, forward=False)
+        turned = _turned(stream, asked, answered)
+        found = [turned[0]] if turned else _bosh(asked, [response for response, _ in answered])
+        return Decoded(
+            "http",
+            tuple(passages),
+            tuple(exposures),
+            (all_asked or turned is not None) and all_answered,
+            notes=(turned[1],) if turned else (),
+            layers=tuple(found),
+        )
+
+
+def _judged(exposure: Exposure, status: int | None) -> Exposure:
+    """Tell whether the server took a credential of a header, where it has answered."""
+    if exposure.kind not in {"user", "password", "hash"} or status is None:
+        return exposure
+    if not exposure.where.startswith("request header"):
+        return exposure
+    accepted = "no" if status in _REFUSED else "yes"
+    return replace(exposure, about={**exposure.about, "accepted": accepted})
+
+
+def _turned(
+    stream: Stream, asked: list[http1.Message], answered: list[tuple[http1.Message, int]]
+) -> tuple[Layer, str] | None:
+    """Return what the connection turns to, and a sentence that says so."""
+    response, index = answered[-1] if answered else (None, 0)
+    if not response or not response.complete or index >= len(asked):
+        return None
+    request = asked[index]
+    if response.status == http1.SWITCHING:
+        name = response.header("Upgrade").lower() or "another protocol"
+    elif request.method == "CONNECT" and response.status // 100 == 2:  # noqa: PLR2004 (a 2xx)
+        name = f"a tunnel to {request.target}"
+    else:
+        return None
+    hint = "websocket" if name == "websocket" else ""
+    offsets = request.body.end, response.body.end
+    layer = layers.tail(stream, *offsets, f"what follows {name}", hint)
+    return (layer, f"turns to {name}") if layer else None
+
+
+def _bosh(asked: list[http1.Message], answered: list[http1.Message]) -> list[Layer]:
+    """Return XMPP that is carried in bodies (XEP-0124)."""
+    sides = [
+        _joined([message.body for message in messages if _BOSH in message.body.content[:1024]], way)
+        for messages, way in ((asked, True), (answered, False))
+    ]
+    return [Layer(sides[0], sides[1], "xmpp")] if any(sides) else []
+
+
+def _joined(bodies: list[http1.Body], forward: bool) -> Passage | None:  # noqa: FBT001 (a direction)
+    content, spans = bytearray(), []
+    for body in bodies:
+        start = len(content)
+        own = body.spans or (Span(0, body.start, body.end - body.start),)
+        spans += [Span(start + span.content, span.stream, span.length) for span in own]
+        content += body.content
+    if not bodies or not stanzas.read(bytes(content)).stanzas:
+        return None
+    codings = tuple(dict.fromkeys(coding for body in bodies for coding in body.codings))
+    first, last = bodies[0].start, bodies[-1].end
+    return Passage("BOSH bodies", forward, bytes(content), first, last, codings, tuple(spans))
 
 
 def _passages(message: http1.Message, *, forward: bool) -> Iterator[Passage]:
@@ -86,7 +152,7 @@ def _headers(message: http1.Message, kinds: dict[str, str], *, forward: bool) ->
     side = "request" if forward else "response"
     for header in message.headers:
         kind = kinds.get(header.name.lower())
-        if kind:
+        if kind and header.value:
             text = f"{header.name}: {header.value}" if kind == "header" else header.value
             where = f"{side} header {header.name}"
             yield Exposure(kind, text, where, forward, header.start, header.end)
@@ -108,19 +174,31 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
     )
     yield from _headers(request, _REQUEST_HEADERS, forward=True)
     yield from _authorization(request)
-    query = urlsplit(request.target).query
+    query = _query(request.target)
     if query:
         offset = request.start + len(request.method) + 1
         offset += len(request.target.encode()) - len(query.encode())
-        fields = [
-            (name, text, offset + start, offset + end)
-            for name, text, start, end in _pairs(query.encode())
-        ]
-        yield from _form(fields, "query", ())
+        yield from _form(_moved(forms.pairs(query.encode()), offset), "query", ())
     body = request.body
     place = Passage("", _SENT, body.content, body.start, body.end, body.codings, body.spans).place
-    fields = [(name, text, *place(start, end)) for name, text, start, end in _fields(request)]
+    fields = [
+        replace(field, start=span[0], end=span[1])
+        for field in _fields(request)
+        for span in (place(field.start, field.end),)
+    ]
     yield from _form(fields, "form", body.codings)
+    yield from _json(request, forward=True)
+
+
+def _query(target: str) -> str:
+    try:
+        return urlsplit(target).query
+    except ValueError:  # a host in brackets that is no address
+        return ""
+
+
+def _moved(fields: Iterator[forms.Field], offset: int) -> list[forms.Field]:
+    return [replace(row, start=row.start + offset, end=row.end + offset) for row in fields]
 
 
 def _authorization(request: http1.Message) -> Iterator[Exposure]:
@@ -128,81 +206,98 @@ def _authorization(request: http1.Message) -> Iterator[Exposure]:
         if header.name.lower() not in {"authorization", "proxy-authorization"}:
             continue
         scheme, _, value = header.value.partition(" ")
-        where = f"request header {header.name}"
-        if scheme.lower() != "basic":
-            yield Exposure("token", value, where, _SENT, header.start, header.end)
+        reader = _SCHEMES.get(scheme.lower())
+        if reader:
+            yield from reader(header, value)
+        elif value:
+            where = f"request header {header.name}"
+            about = {"scheme": scheme}
+            yield Exposure("token", value, where, _SENT, header.start, header.end, (), about)
+
+
+def _basic(header: http1.Header, value: str) -> Iterator[Exposure]:
+    try:
+        plain = base64.b64decode(value).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        return
+    user, _, password = plain.partition(":")
+    for kind, text in (("user", user), ("password", password)):
+        if not text:
             continue
-        try:
-            user, _, password = base64.b64decode(value).decode("utf-8", "replace").partition(":")
-        except binascii.Error:
-            continue
-        for kind, text in (("user", user), ("password", password)):
-            yield Exposure(kind, text, where, _SENT, header.start, header.end, ("base64",))
+        about = {"user": user} if kind == "password" else {}
+        where, place = f"request header {header.name}", (header.start, header.end)
+        yield Exposure(kind, text, where, _SENT, *place, ("base64",), about)
 
 
-def _pairs(content: bytes) -> Iterator[tuple[str, str, int, int]]:
-    for match in _PAIR.finditer(content):
-        name, value = (unquote_plus(part.decode("latin-1"), "utf-8") for part in match.groups())
-        yield name, value, match.start(2), match.end(2)
+def _digest(header: http1.Header, value: str) -> Iterator[Exposure]:
+    """Yield the user and a hash (RFC 7616): the password itself is not sent."""
+    parts = {match[1].lower(): match[2] for match in _DIGEST_PART.finditer(value)}
+    user = parts.get("username", "")
+    about = {"user": user, "mechanism": "Digest", "realm": parts.get("realm", "")}
+    where, place = f"request header {header.name}", (header.start, header.end)
+    if user:
+        yield Exposure("user", user, where, _SENT, *place)
+    if parts.get("response"):
+        yield Exposure("hash", parts["response"], where, _SENT, *place, (), about)
 
 
-def _fields(request: http1.Message) -> Iterator[tuple[str, str, int, int]]:
-    """Yield (name, value, start, end) of a form in the body, whatever its type."""
-    content = request.body.content
-    kind = request.header("Content-Type").partition(";")[0].strip().lower()
-    whole = (0, len(content))
+def _ntlm(header: http1.Header, value: str) -> Iterator[Exposure]:
+    """Yield who signs in with NTLM, alone or in Negotiate; of other tickets, the ticket."""
+    found = sasl.ntlm(sasl.unpack(value.encode("latin-1", "replace")) or b"")
+    where, place = f"request header {header.name}", (header.start, header.end)
+    for kind, text, about in found or (("token", value, {"scheme": "Negotiate"}),):
+        if text and (found or not value.startswith("TlRMTVNT")):  # an NTLM message without a name
+            yield Exposure(kind, text, where, _SENT, *place, ("base64",) if found else (), about)
+
+
+_SCHEMES: Final = {"basic": _basic, "digest": _digest, "ntlm": _ntlm, "negotiate": _ntlm}
+
+
+def _fields(request: http1.Message) -> Iterator[forms.Field]:
+    """Yield the fields of a form in the body; one that was cut is not read."""
+    whole = request.header("Content-Type")
+    kind = whole.partition(";")[0].strip().lower()
+    if not request.complete or not request.body.undone:
+        return
     if kind == "application/x-www-form-urlencoded":
-        yield from _pairs(content)
+        yield from forms.pairs(request.body.content)
     elif kind == "multipart/form-data":
-        head = f"Content-Type: {request.header('Content-Type')}\r\n\r\n".encode()
-        mail = BytesParser().parsebytes(head + content)
-        for part in mail.walk():
-            name = part.get_param("name", header="Content-Disposition")
-            if isinstance(name, str):
-                yield name, _payload(part), *whole
-    elif kind == "application/json":
-        try:
-            data = json.loads(content)
-        except ValueError:
-            return
-        for name, value in _leaves("", data):
-            yield name, value, *whole
+        yield from forms.multipart(request.body.content, whole)
 
 
-def _payload(part: Mail) -> str:
-    data = part.get_payload(decode=True)
-    return data.decode("utf-8", "replace") if isinstance(data, bytes) else ""
+def _json(message: http1.Message, *, forward: bool) -> Iterator[Exposure]:
+    """Yield what a JSON body tells, in either direction."""
+    body = message.body
+    kind = message.header("Content-Type").partition(";")[0].strip().lower()
+    named = kind.endswith(("/json", "+json", "/x-ndjson")) or (kind == "text/plain" and forward)
+    if not named or not message.complete or not body.undone:
+        return
+    passage = Passage("", forward, body.content, body.start, body.end, body.codings, body.spans)
+    side = "request" if forward else "response"
+    for told in chatjson.read(body.content, asked=forward):
+        place, where = passage.place(told.start, told.end), f"{side} JSON field {told.key}"
+        yield Exposure(told.kind, told.text, where, forward, *place, body.codings, told.about)
 
 
-def _leaves(name: str, data: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 (JSON data)
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from _leaves(str(key), value)
-    elif isinstance(data, list):
-        for value in data:
-            yield from _leaves(name, value)
-    elif isinstance(data, str):
-        yield name, data
-
-
-def _form(
-    fields: list[tuple[str, str, int, int]], what: str, codings: tuple[str, ...]
-) -> Iterator[Exposure]:
-    signs_in = any(_PASSWORD.search(name) for name, *_ in fields)
-    sender = next((text for name, text, *_ in fields if _USER.search(name)), "")
-    for name, text, start, end in fields:
-        if _PASSWORD.search(name):
-            kind = "password"
-        elif _USER.search(name):
-            kind = "user"
-        elif _MESSAGE.search(name) and not signs_in:
-            kind = "message"
+def _form(fields: list[forms.Field], what: str, codings: tuple[str, ...]) -> Iterator[Exposure]:
+    signs_in = any(_PASSWORD.search(field.name) for field in fields)
+    sender = next((field.text for field in fields if _USER.search(field.name)), "")
+    for field in fields:
+        where, place = f"{what} field {field.name}", (field.start, field.end)
+        if field.file:
+            about = {"sender": sender} if sender else {}
+            yield Exposure("file", field.file, where, _SENT, *place, codings, about)
+            continue
+        if _PASSWORD.search(field.name):
+            kind, about = "password", {"user": sender} if sender else {}
+        elif _USER.search(field.name):
+            kind, about = "user", {}
+        elif _MESSAGE.search(field.name) and not signs_in:
+            kind, about = "message", {"sender": sender} if sender else {}
         else:
             continue
-        if text:
-            about = {"sender": sender} if kind == "message" and sender else {}
-            where = f"{what} field {name}"
-            yield Exposure(kind, text, where, _SENT, start, end, codings, about)
+        if field.text:
+            yield Exposure(kind, field.text, where, _SENT, *place, codings, about)
 
 
 def _page(response: http1.Message) -> Iterator[Exposure]:
@@ -211,13 +306,19 @@ def _page(response: http1.Message) -> Iterator[Exposure]:
     if kind.strip().lower() not in _HTML or not body.undone:
         return
     charset = re.search(r"charset=\"?([\w-]+)", parameters)
-    tables, links = markup.read(body.content, charset[1] if charset else "utf-8")
+    page = markup.read(body.content, charset[1] if charset else "utf-8")
     place = Passage("", _CAME, b"", body.start, body.end, body.codings, body.spans).place
-    for link in links:
+    for link in page.links:
         if link.target.startswith(("http://", "https://")):
             span = place(link.start, link.end)
             yield Exposure("url", link.target, "link in a page", _CAME, *span, body.codings)
-    for table in tables:
+    for field in page.fields:
+        kind = "password" if _PASSWORD.search(field.name) else "user"
+        if field.kind in _TYPED and (kind == "password" or _USER.search(field.name)):
+            span = place(field.start, field.end)
+            where = f"filled-in field {field.name}"
+            yield Exposure(kind, field.value, where, _CAME, *span, body.codings)
+    for table in page.tables:
         for kind_, cell, about in _chats(table):
             span = place(cell.start, cell.end)
             yield Exposure(kind_, cell.text, "table cell", _CAME, *span, body.codings, about)

@@ -36,7 +36,9 @@ PORTS = range(20000, 30000)  # below those that systems give to whoever asks for
 PATIENCE = 5.0  # seconds for a connection to a machine
 #: Seconds until sshd answers: with hardware virtualisation; interpreted; installing itself first.
 BOOTING, INTERPRETED, INSTALLING = 120.0, 900.0, 7200.0
-LOGIN = 180.0  # seconds for a login to a machine that may be interpreted: eight, on a quiet computer
+LOGIN = (
+    180.0  # seconds for a login to a machine that may be interpreted: eight, on a quiet computer
+)
 MAKING_A_MACHINE, STARTING = 60.0, 300.0  # seconds
 IMPORTING = 1800.0  # seconds more for a machine that is imported or installs itself
 ENDING_A_MACHINE = 10.0  # seconds, besides the deadline that is given
