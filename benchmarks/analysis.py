@@ -7,13 +7,11 @@ captures are made for the run and deleted afterwards; `--sizes` says how large t
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +34,18 @@ _READ: Final = (
     "import sys\nwith open(sys.argv[1], 'rb', buffering=0) as file:\n"
     "    piece = bytearray(1 << 20)\n    while file.readinto(piece): pass\n"
 )
+# A process inherits the most memory of the one that started it, so a small one does, and tells
+# how its child ended, seconds of wall and CPU, and KiB.
+_LAUNCHER: Final = """
+import os, sys, time
+since = time.monotonic()
+null = os.open(os.devnull, os.O_RDWR)
+dup = [(os.POSIX_SPAWN_DUP2, null, descriptor) for descriptor in (0, 1, 2)]
+process = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=dup)
+_, status, used = os.wait4(process, 0)
+took = time.monotonic() - since
+print(os.waitstatus_to_exitcode(status), took, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +166,20 @@ def _beside(
 
 def _cost(argv: list[str]) -> Cost:
     """Run a process to its end; its output goes nowhere."""
-    since = time.monotonic()
-    with subprocess.Popen(
-        argv, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LAUNCHER, *argv],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    status, *figures = done.stdout.split()
+    if status != "0":
         raise LabError(
             f"measuring {argv[0]}",
-            f"it ended with {process.returncode}: {' '.join(argv)}",
+            f"it ended with {status}: {' '.join(argv)}",
             fault=Fault.MACHINE,
             todo="run that command to see why",
         )
-    return Cost(time.monotonic() - since, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    wall, cpu, memory = map(float, figures)
+    return Cost(wall, cpu, memory / 1024)

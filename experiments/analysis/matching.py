@@ -40,24 +40,28 @@ class Matcher:
         """
         self._lengths = [len(literal) for literal in literals]
         self.longest = max(self._lengths, default=0)
-        self._parts: list[tuple[Any, int, bool]] = []
+        # (database, the numbers of what is in it, whether these are literals)
+        self._parts: list[tuple[Any, list[int], bool]] = []
+        # hyperscan's own call for literals is quicker, and ends at a zero byte.
+        plain = [n for n, literal in enumerate(literals) if b"\0" not in literal]
+        wide = [n for n, literal in enumerate(literals) if b"\0" in literal]
         size = _AT_ONCE if quick else max(len(literals), 1)
-        for first in range(0, len(literals), size):
-            part = literals[first : first + size]
-            flags = [
-                hyperscan.HS_FLAG_CASELESS if first + index in caseless else 0
-                for index in range(len(part))
-            ]
-            # Every byte in hex: hyperscan's own call for literals ends at a zero byte.
-            expressions = ["".join(f"\\x{byte:02x}" for byte in each).encode() for each in part]
-            self._parts.append((_database(expressions, flags), first, True))
+        for numbers, as_literals in ((plain, True), (wide, False)):
+            for first in range(0, len(numbers), size):
+                part = numbers[first : first + size]
+                flags = [hyperscan.HS_FLAG_CASELESS if n in caseless else 0 for n in part]
+                each = [literals[n] for n in part]
+                if not as_literals:
+                    each = ["".join(f"\\x{byte:02x}" for byte in one).encode() for one in each]
+                self._parts.append((_database(each, flags, literal=as_literals), part, True))
         if patterns:
             flags = [hyperscan.HS_FLAG_SOM_LEFTMOST | hyperscan.HS_FLAG_DOTALL] * len(patterns)
-            self._parts.append((_database(patterns, flags), len(literals), False))
+            numbers = list(range(len(literals), len(literals) + len(patterns)))
+            self._parts.append((_database(patterns, flags, literal=False), numbers, False))
 
     def spans(self, data: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401 - any buffer
         """Yield (number, start, end) of all matches, in no particular order."""
-        for database, first, literal in self._parts:
+        for database, numbers, literal in self._parts:
             found: list[tuple[int, int, int]] = []
 
             def take(
@@ -75,12 +79,12 @@ class Matcher:
                 database.scan(data, match_event_handler=take)
             if literal:
                 lengths = self._lengths
-                for number, _, end in found:
-                    yield number + first, end - lengths[number + first], end
+                for index, _, end in found:
+                    yield numbers[index], end - lengths[numbers[index]], end
             else:
                 longest: dict[tuple[int, int], int] = {}
-                for number, start, end in found:
-                    key = (number + first, start)
+                for index, start, end in found:
+                    key = (numbers[index], start)
                     longest[key] = max(longest.get(key, 0), end)
                 yield from _outer(longest)
 
@@ -94,11 +98,14 @@ def _outer(longest: dict[tuple[int, int], int]) -> Iterator[tuple[int, int, int]
             yield number, start, end
 
 
-def _database(expressions: Sequence[bytes], flags: list[int]) -> Any:  # noqa: ANN401 - hyperscan has no types
+def _database(expressions: Sequence[bytes], flags: list[int], *, literal: bool) -> Any:  # noqa: ANN401 - hyperscan has no types
     database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
     try:
         database.compile(
-            expressions=list(expressions), ids=list(range(len(expressions))), flags=flags
+            expressions=list(expressions),
+            ids=list(range(len(expressions))),
+            flags=flags,
+            literal=literal,
         )
     except hyperscan.HyperscanError as error:
         raise LabError(

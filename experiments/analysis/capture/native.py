@@ -18,7 +18,6 @@ import platform
 import subprocess
 import sys
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,12 +70,13 @@ def own() -> Path:
 @cache
 def file_name() -> str:
     """Return the name of the object file that fits these sources and this machine."""
-    from llvmlite import binding  # noqa: PLC0415 - only where code is loaded
+    import llvmlite  # noqa: PLC0415 - only where code is loaded
+    from llvmlite import binding  # noqa: PLC0415 - as above
 
     digest = hashlib.sha256()
     for name in _SOURCES:
         digest.update((_HERE / f"{name}.py").read_bytes())
-    digest.update(metadata.version("numba").encode())
+    digest.update(llvmlite.__version__.encode())  # numba asks for one version of it
     digest.update(f"{platform.machine()} {binding.get_host_cpu_name()}".encode())
     digest.update(binding.get_host_cpu_features().flatten().encode())
     return f"engine-{digest.hexdigest()[:20]}.o"
