@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Matches of one scan beyond which no more are taken: some text that is everywhere says nothing.
 MOST: Final = 1_000_000
 # Compiling takes more than twice as long for twice as many; scanning as long whatever the number.
-_AT_ONCE: Final = 1500
+_AT_ONCE: Final = 10_000
 
 
 class Matcher:
@@ -31,12 +31,10 @@ class Matcher:
         patterns: Sequence[bytes] = (),
         *,
         caseless: frozenset[int] = frozenset(),
-        quick: bool = False,
     ) -> None:
         """Compile. Raises LabError when a pattern is no regular expression that hyperscan takes.
 
         caseless -- the literals of which upper and lower case are the same.
-        quick -- be ready sooner and scan slower: for little data.
         """
         self._lengths = [len(literal) for literal in literals]
         self.longest = max(self._lengths, default=0)
@@ -45,10 +43,9 @@ class Matcher:
         # hyperscan's own call for literals is quicker, and ends at a zero byte.
         plain = [n for n, literal in enumerate(literals) if b"\0" not in literal]
         wide = [n for n, literal in enumerate(literals) if b"\0" in literal]
-        size = _AT_ONCE if quick else max(len(literals), 1)
         for numbers, as_literals in ((plain, True), (wide, False)):
-            for first in range(0, len(numbers), size):
-                part = numbers[first : first + size]
+            for first in range(0, len(numbers), _AT_ONCE):
+                part = numbers[first : first + _AT_ONCE]
                 flags = [hyperscan.HS_FLAG_CASELESS if n in caseless else 0 for n in part]
                 each = [literals[n] for n in part]
                 if not as_literals:

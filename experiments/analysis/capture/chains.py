@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.analysis.capture import assembly
-from experiments.analysis.capture.jit import i64, kernel
+from experiments.analysis.capture.jit import i64, kernel, u64
 from experiments.analysis.capture.layout import GAP, NONE, TCP
 from experiments.analysis.capture.state import FLOWS, NEED_EXTENTS, NEXT, USED
 
@@ -43,6 +43,13 @@ def finish(
 
 
 @kernel
+def _copy(source: NDArray[Any], start: int, target: NDArray[Any], at: int, length: int) -> None:
+    """Copy bytes. Slices would do as well, but numba allocates memory for them."""
+    for i in range(length):
+        target[u64(at + i)] = source[u64(start + i)]
+
+
+@kernel
 def gather(
     window: NDArray[Any], sources: NDArray[Any], lengths: NDArray[Any],
     into: NDArray[Any],
@@ -51,8 +58,7 @@ def gather(
     at = 0
     for index in range(len(sources)):
         source, length = sources[index], lengths[index]
-        for i in range(length):  # becomes one memcpy; numba's slices would be allocated
-            into[at + i] = window[source + i]
+        _copy(window, source, into, at, length)
         at += length
     return at
 
@@ -100,12 +106,9 @@ def lay(
             continue
         place, length = i64(places[order[index]]), i64(row["length"])
         if place >= 0:
-            for i in range(length):
-                into[at + i] = window[place + i]
+            _copy(window, place, into, at, length)
         else:
-            place = -1 - place
-            for i in range(length):
-                into[at + i] = far[place + i]
+            _copy(far, -1 - place, into, at, length)
         at += length
     if run >= 0:
         _keep(run, runs, at, slots, tails, filled, tail, into, flows, used)
@@ -121,8 +124,7 @@ def _begin(
     """Begin a run with the last bytes that were seen of its stream."""
     slot = i64(slots[key])
     known = i64(filled[slot]) if slot >= 0 else i64(0)
-    for i in range(known):
-        into[at + i] = tails[slot * tail + i]
+    _copy(tails, slot * tail, into, at, known)
     runs[run]["start"] = at
     runs[run]["body"] = at + known
     runs[run]["offset"] = offset - known
@@ -147,6 +149,5 @@ def _keep(
         used[0] = slot + 1
         slots[key] = slot
     size = min(at - i64(runs[run]["start"]), tail)
-    for i in range(size):
-        tails[slot * tail + i] = into[at - size + i]
+    _copy(into, at - size, tails, slot * tail, size)
     filled[slot] = size

@@ -33,13 +33,10 @@ class Followed(Stream):
 
     def __init__(self, reading: Reading, flow: int) -> None:  # (not as a dataclass does)
         row = reading.flows[flow]
-        client, server = words.ends(row)
-        # Past the frozen dataclass, whose `chunks` is a property here.
+        # Past the frozen dataclass, some of whose fields are properties here.
         self.__dict__.update(
             protocol="tcp" if row["protocol"] == TCP else "udp",
             number=int(row["number"]),
-            client=client,
-            server=server,
             flow=flow,
             _reading=reading,
             _row=row,
@@ -50,6 +47,20 @@ class Followed(Stream):
     _reading: Reading
     _row: Any
     _flipped: int
+
+    @cached_property
+    def _ends(self) -> tuple[str, str]:
+        return words.ends(self._row)
+
+    @property
+    def client(self) -> str:
+        """The end that opened the conversation, "address:port"."""
+        return self._ends[0]
+
+    @property
+    def server(self) -> str:
+        """The other end."""
+        return self._ends[1]
 
     def __repr__(self) -> str:
         return f"Followed({self.protocol} {self.number}: {self.client} → {self.server})"

@@ -24,9 +24,14 @@ if TYPE_CHECKING:
         """Return a number as the 64 bits in which all is computed."""
         return 0
 
+    def u64(_value: Any, /) -> int:  # noqa: ANN401 - as above
+        """Return a number that is known not to be negative: an index that need not be checked."""
+        return 0
+
 else:
     Row = np.void
     i64 = np.int64
+    u64 = np.uint64
 
 PLAIN: Final = "plain"  # Python
 COMPILED: Final = "compiled"  # numba

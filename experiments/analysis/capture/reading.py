@@ -80,8 +80,7 @@ def read(
         for source in sources:
             source.close()
         raise
-    size = sum(source.size for source in sources)
-    search = scanner.search(size) if scanner is not None else None
+    search = scanner.search() if scanner is not None else None
     engine = Pass(sources, search, progress)
     engine.run()
     return Reading(engine, search.results if search is not None else None)

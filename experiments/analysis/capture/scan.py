@@ -33,7 +33,6 @@ TAIL: Final = 512
 # Of one secret, and of one pattern, so many places are told; the rest is counted.
 MOST_PLACES: Final = 10_000
 _SLICE: Final = 8 << 20  # bytes that are laid side by side at a time
-_LITTLE: Final = 64 << 20  # bytes of captures for which being ready soon counts more
 _WORD_LIMIT: Final = 4096  # characters of base64 looked at around a find
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -112,12 +111,10 @@ class Scanner:
         longest = max(map(len, needles), default=0)
         self.tail = TAIL if patterns else max(min(longest + 1, TAIL), 16)
 
-    def matcher(self, *, quick: bool = True) -> Matcher:
-        """Return what finds the needles, compiled at the first call; quick: see Matcher."""
+    def matcher(self) -> Matcher:
+        """Return what finds the needles, compiled at the first call."""
         if self._matcher is None:
-            self._matcher = Matcher(
-                self._needles, self._expressions, caseless=self._caseless, quick=quick
-            )
+            self._matcher = Matcher(self._needles, self._expressions, caseless=self._caseless)
         return self._matcher
 
     def owners(self, number: int) -> list[tuple[str, str, bool]]:
@@ -142,9 +139,9 @@ class Scanner:
                 found.setdefault((name, start, stop), Place(name, form, start, stop))
         yield from found.values()
 
-    def search(self, size: int) -> Search:
-        """Return a search over captures of so many bytes."""
-        return Search(self, quick=size < _LITTLE)
+    def search(self) -> Search:
+        """Return a search over one pass."""
+        return Search(self)
 
 
 def _alone(content: bytes, start: int, end: int, form: str) -> bool:
@@ -177,9 +174,10 @@ def _alone(content: bytes, start: int, end: int, form: str) -> bool:
 class Search:
     """Sees the extents of one pass and remembers where something was found."""
 
-    def __init__(self, scanner: Scanner, *, quick: bool) -> None:
+    def __init__(self, scanner: Scanner) -> None:
         self._scanner = scanner
-        self._matcher = scanner.matcher(quick=quick)
+        self._matcher = scanner.matcher()
+        self._into = np.empty(1 << 16, np.uint8)  # kept: fresh pages would cost more than copying
         self._call = native.engine()
         self._tail = scanner.tail
         self._slots: NDArray[np.int32] = np.full(1 << 11, -1, np.int32)  # by flow and direction
@@ -220,7 +218,9 @@ class Search:
             tails[:kept], filled[:used] = self._tails[:kept], self._filled[:used]
             self._tails, self._filled = tails, filled
         total = int(extents["length"][~gaps].sum()) + distinct * self._tail
-        into = np.empty(max(total, 1), np.uint8)
+        if total > len(self._into):
+            self._into = np.empty(2 * total, np.uint8)
+        into = self._into
         runs: NDArray[np.void] = np.zeros(len(extents), RUN)
         size = self._call(
             "lay", near.window, far, extents, order, places, near.flows, self._slots,
