@@ -14,8 +14,12 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+from lab import own_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from invoke.tasks import Task
     from rich.console import RenderableType
 
     from commands.runs import Outcome
@@ -339,6 +343,22 @@ def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None
 
     rows = suite.run(only or None, runs)
     show(lambda: bench_table(rows), [jsonable(row) for row in rows], as_json=json)
+
+
+def _of_provider(own: own_tasks.OwnTask) -> Task[Callable[..., None]]:
+    """Make a task of what a provider adds."""
+
+    def body(_: Context, json: bool = False) -> None:
+        with progress(quiet=json) as told:
+            answer = own.run(told.note)
+        show(lambda: answer.text, answer.data, as_json=json)
+
+    body.__doc__ = own.summary
+    made: Task[Callable[..., None]] = task(name=own.name, help=JSON)(guarded(body))
+    return made
+
+
+globals().update({own.name: _of_provider(own) for own in own_tasks.of_providers()})
 
 
 def _view(name: str, value: object) -> RenderableType:

@@ -7,6 +7,7 @@ both alike; medians are shown, and the ratio of medians. Nothing here passes or 
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
 import os
 import shutil
@@ -40,16 +41,28 @@ COMMANDS = 200  # over one SSH session, for one figure
 
 
 def run(only: str | None, runs: int) -> list[Row]:
-    """Run the benchmarks (or the one named) and return their rows. Raises LabError."""
-    if only is not None and only not in BENCHMARKS:
+    """Run the benchmarks (or the one named) and return their rows. Raises LabError.
+
+    A file of this folder that exports BENCHMARKS is one more, and is run when it is named.
+    """
+    apart = [
+        path.stem
+        for path in Path(__file__).parent.glob("*.py")
+        if "\nBENCHMARKS" in path.read_text()
+    ]
+    apart.remove("suite")
+    table = dict(BENCHMARKS)
+    if only in apart:
+        table.update(importlib.import_module(f"benchmarks.{only}").BENCHMARKS)
+    if only is not None and only not in table:
         raise LabError(
             f"choosing the benchmark {only!r}",
-            f"there are: {', '.join(BENCHMARKS)}",
+            f"there are: {', '.join([*BENCHMARKS, *sorted(apart)])}",
             fault=Fault.USER,
             todo="name one of these with --only",
         )
     rows: list[Row] = []
-    for name, measure in BENCHMARKS.items():
+    for name, measure in table.items():
         if only in {None, name}:
             print(f"  measuring {name}", file=sys.stderr, flush=True)  # noqa: T201 - progress
             rows += measure(runs)

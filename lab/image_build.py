@@ -180,7 +180,7 @@ def build_rootfs(
             fault=Fault.MACHINE,
             todo="sudo apt-get install mmdebstrap",
         )
-    sources, settings = machine_sources(recipe.suite), machine_settings()
+    sources, settings = machine_sources(recipe.suite, recipe.components), machine_settings()
     tail: deque[str] = deque(maxlen=60)
     said_read, said_write = os.pipe()
     reader = threading.Thread(target=_report, args=(said_read, tail, progress), daemon=True)
@@ -247,7 +247,9 @@ def _write_inputs(recipe: Recipe, sources: dict[str, str], settings: list[str]) 
     """Write what mmdebstrap reads: sources, apt settings, debconf answers and files."""
     for name, text in sources.items():
         (_WORK / name).write_text(text)
-    (_WORK / "apt.conf").write_text("\n".join([*settings, 'Acquire::Languages "none";', ""]))
+    (_WORK / "apt.conf").write_text(
+        "\n".join([*settings, *recipe.apt_settings, 'Acquire::Languages "none";', ""])
+    )
     (_WORK / "debconf").write_text("".join(f"{line}\n" for line in recipe.debconf))
     stage = _WORK / "files"
     stage.mkdir()
@@ -278,6 +280,7 @@ def _mmdebstrap(recipe: Recipe, sources: dict[str, str], rootfs: Path) -> list[s
         f"--aptopt={_WORK}/apt.conf",
         f"--essential-hook=sync-in {_WORK}/files /",
         f'--essential-hook=chroot "$1" debconf-set-selections <{_WORK}/debconf',
+        f"--components={','.join(recipe.components)}",
         f"--include={','.join(recipe.packages)}",
         recipe.suite,
         str(rootfs),

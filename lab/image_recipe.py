@@ -26,6 +26,7 @@ Form = Literal["rootfs", "disk"]
 _LISTS = ("packages", "debconf", "commands")
 _REQUIRED = ("description", "suite", "needs_mib", "packages")
 _KNOWN = {*_REQUIRED, *_LISTS, "extends", "files"}
+_MAIN = ("main",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Recipe:
     debconf   -- answers (debconf-set-selections(1)), given before the packages are unpacked.
     files     -- written before the packages are unpacked.
     commands  -- argument lists, run in the image at the end; each must succeed.
+    components   -- sections of Debian's archive.
+    apt_settings -- lines of apt.conf(5) beside the machine's own.
     """
 
     name: str
@@ -56,10 +59,16 @@ class Recipe:
     debconf: tuple[str, ...] = ()
     files: tuple[RecipeFile, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
+    components: tuple[str, ...] = _MAIN
+    apt_settings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the recipe as JSON data."""
-        return asdict(self)
+        """Return the recipe as JSON data; what no image needed once is there if it is used."""
+        data = asdict(self)
+        for key, usual in (("components", _MAIN), ("apt_settings", ())):
+            if data[key] == usual:
+                del data[key]
+        return data
 
     def key(self, *context: str) -> str:
         """Return 16 hex digits that change whenever the recipe's content or `context` does."""

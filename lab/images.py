@@ -22,12 +22,13 @@ import os
 import platform
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lab import once
 from lab.disk_build import BUILDER as DISK_BUILDER
 from lab.disk_build import DISK, build_disk
 from lab.errors import Fault, LabError
@@ -35,10 +36,6 @@ from lab.image_build import BUILDER, Progress, build_rootfs
 from lab.image_recipe import Form, Recipe, load_recipe, recipe_names
 from lab.userns import Ids, ids_for_current_user, run_mapped
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_HALF = ".half-"
 _CONTENT: dict[Form, str] = {"rootfs": "rootfs", "disk": DISK}
 
 
@@ -77,7 +74,7 @@ class ImageRef:
     @property
     def lock(self) -> Path:
         """The file on which whoever uses the image holds a shared flock."""
-        return _lock_path(self.folder)
+        return once.lock_path(self.folder)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `image-list` shows, as JSON data."""
@@ -142,9 +139,9 @@ def ensure_image(name: str, progress: Progress | None = None, form: Form = "root
     found = _read(folder)
     if found is not None:
         return found
-    _make_private(folder.parent)
+    once.make_private(folder.parent)
     sweep()
-    with _locked(folder, report):
+    with once.locked(folder, report):
         found = _read(folder)
         if found is None:
             _check_space(recipe, folder.parent)
@@ -195,7 +192,7 @@ def is_current(image: ImageRef) -> bool:
 
 def remove_image(image: ImageRef) -> int:
     """Remove an image; return the bytes freed. Raises LabError when a lab uses it."""
-    fd = _try_lock(image.folder, fcntl.LOCK_EX)
+    fd = once.try_lock(image.folder, fcntl.LOCK_EX)
     if fd is None:
         raise LabError(
             f"removing the image {image.name}-{image.key}",
@@ -204,12 +201,12 @@ def remove_image(image: ImageRef) -> int:
             todo="./inv lab-status shows the labs; ./inv lab-down takes one down",
         )
     try:
-        half = _half(image.folder)
+        half = once.half(image.folder)
         _discard(half)
         with suppress(FileNotFoundError):
             image.folder.rename(half)
         _discard(half)
-        _lock_path(image.folder).unlink(missing_ok=True)
+        once.lock_path(image.folder).unlink(missing_ok=True)
     finally:
         os.close(fd)
     return int(image.meta["bytes"])
@@ -220,7 +217,7 @@ def hold_image(image: ImageRef) -> int:
 
     It is close-on-exec and survives fork. Raises LabError when the image is gone already.
     """
-    fd = _try_lock(image.folder, fcntl.LOCK_SH)
+    fd = once.try_lock(image.folder, fcntl.LOCK_SH)
     if fd is not None:
         if image.path.exists():
             return fd
@@ -230,24 +227,12 @@ def hold_image(image: ImageRef) -> int:
 
 def sweep() -> None:
     """Remove what builds and removals left that were killed: their lock is free."""
-    halves = {half.name.removeprefix(_HALF) for half in _images().glob(f"{_HALF}*")}
-    locked = {lock.name.removesuffix(".lock") for lock in _images().glob("*.lock")}
-    for name in sorted(halves | {name for name in locked if not (_images() / name).exists()}):
-        folder = _images() / name
-        fd = _try_lock(folder, fcntl.LOCK_EX)
-        if fd is None:
-            continue
-        try:
-            _discard(_half(folder))
-            if not folder.exists():
-                _lock_path(folder).unlink(missing_ok=True)
-        finally:
-            os.close(fd)
+    once.sweep(_images(), _discard)
 
 
 def _build(recipe: Recipe, folder: Path, ids: Ids, form: Form, report: Progress) -> None:
     """Build into the half-made folder and rename it; the lock is ours."""
-    half = _half(folder)
+    half = once.half(folder)
     _discard(half)
     half.mkdir()
     started, clock = datetime.now(UTC), time.monotonic()
@@ -343,64 +328,6 @@ def _folder_name(recipe: Recipe, ids: Ids, form: Form) -> str:
         context += [str(ids.uids.first), str(ids.gids.first)]
     key = recipe.key(*context)
     return f"{recipe.name}-{key}"
-
-
-def _half(folder: Path) -> Path:
-    return folder.with_name(_HALF + folder.name)
-
-
-def _lock_path(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".lock")
-
-
-def _try_lock(folder: Path, kind: int) -> int | None:
-    """Return a descriptor with the image's lock, or None when others hold it (or no cache)."""
-    path = _lock_path(folder)
-    while True:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:
-            return None
-        try:
-            fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        # Whoever held the lock may have removed the file: then this is a lock on nothing.
-        with suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(fd).st_ino:
-                return fd
-        os.close(fd)
-
-
-@contextmanager
-def _locked(folder: Path, report: Progress) -> Iterator[None]:
-    """Hold the image's lock exclusively, waiting for whoever has it."""
-    fd = _try_lock(folder, fcntl.LOCK_EX)
-    if fd is None:
-        report("waiting for another process that builds this image", None)
-    while fd is None:
-        time.sleep(0.1)  # the interval of a probe that ends when the other process does
-        fd = _try_lock(folder, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if not folder.exists():
-            _lock_path(folder).unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _make_private(images: Path) -> None:
-    try:
-        images.mkdir(parents=True, exist_ok=True)
-        images.chmod(0o700)
-    except OSError as error:
-        raise LabError(
-            "making the image cache",
-            f"{images}: {error.strerror}",
-            fault=Fault.MACHINE,
-            todo="set IMLAB_CACHE to a folder of your own",
-        ) from error
 
 
 def _check_space(recipe: Recipe, folder: Path) -> None:

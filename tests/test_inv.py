@@ -32,6 +32,14 @@ def hello(_context):
 def lab_up(_context):
     print("up")
 
+@task(name="own-task")
+def own_task(_context):
+    print("own")
+
+@task
+def test(_context):
+    print("tested")
+
 @task
 def refuse(_context):
     raise SystemExit(1)
@@ -42,6 +50,8 @@ run      two   imlab-test-two   what for
 browser  three imlab-test-three what for
 bench    four  /nowhere/four    what for
 machine  five  imlab-test-five  what for
+own-task five  /nowhere/five    what for
+own-task one   imlab-test-one   what for
 """
 TOOLS = "sh env sha256sum readlink dirname flock mkdir mv rm cat uname".split()  # noqa: SIM905 -- as words
 EXACT = (
@@ -207,6 +217,20 @@ def test_yes_and_ci_install_all_in_one_call(ready: Copy, how: tuple[str, str]) -
     done = ready.call(*filter(None, ["lab-up", how[0]]), CI=how[1])
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
     assert ready.said_to_apt() == ["update", f"{INSTALL} one two"]
+
+
+def test_a_task_needs_the_group_of_its_name(ready: Copy) -> None:
+    """And a word behind the task's name asks for no group."""
+    assert ready.call("--yes", "own-task").stdout == "own\n"
+    assert ready.said_to_apt() == ["update", f"{INSTALL} five one"]
+    assert ready.call("--yes", "hello", "own-task").stdout == "hello\nown\n"
+    assert ready.said_to_apt() == ["update", f"{INSTALL} five one"]
+
+
+def test_the_tests_need_all_but_what_benchmarks_do(ready: Copy) -> None:
+    """Each package once, whatever the number of its groups."""
+    assert ready.call("--yes", "test").stdout == "tested\n"
+    assert ready.said_to_apt() == ["update", f"{INSTALL} one two three five"]
 
 
 def test_what_is_there_is_not_installed(ready: Copy) -> None:

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 from terminal import ctrl_c
 
+from lab import own_tasks
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,7 @@ EVERY_TASK = {
     "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture", "lab-down",
     "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot", "lab-status",
     "lab-up", "report", "reproduce", "run", "runs", "spec-check", "test",
+    *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 
 

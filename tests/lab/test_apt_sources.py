@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.apt_sources import (
+    Wanted,
     deb822_entries,
-    is_suite,
+    debian_suite,
     machine_sources,
     one_line_entries,
     reaching_settings,
@@ -19,11 +20,14 @@ DEBIAN = 'ID=debian\nVERSION_CODENAME=bookworm\nNAME="Debian GNU/Linux"\n'
 UBUNTU = "ID=ubuntu\nID_LIKE=debian\nVERSION_CODENAME=noble\n"
 
 
+def _sources(folder: Path, suite: str, components: tuple[str, ...] = ("main",)) -> dict[str, str]:
+    return machine_sources(suite, components, folder, folder / "os-release")
+
+
 def test_only_debian_of_that_suite_counts() -> None:
     """A derivative's mirror, or another release's, has other packages."""
-    assert is_suite(DEBIAN, "bookworm")
-    assert not is_suite(DEBIAN, "trixie")
-    assert not is_suite(UBUNTU, "noble")
+    assert debian_suite(DEBIAN) == "bookworm"
+    assert debian_suite(UBUNTU) is None
 
 
 def test_one_line_sources_are_narrowed() -> None:
@@ -34,9 +38,10 @@ def test_one_line_sources_are_narrowed() -> None:
         "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/security bookworm-security main\n"
         "deb-src http://mirror.example/os bookworm main\n"
         "deb http://other.example/ cloud-bookworm main\n"
+        "deb http://tools.example/ bookworm stable\n"
         "deb cdrom:[Debian]/ bookworm main\n"
     )
-    assert one_line_entries(text, "bookworm") == (
+    assert one_line_entries(text, Wanted("bookworm")) == (
         "deb http://mirror.example/os bookworm main\n"
         "deb [arch=amd64 signed-by=/k.gpg] http://mirror.example/security bookworm-security main\n"
     )
@@ -53,7 +58,7 @@ def test_deb822_sources_are_narrowed() -> None:
         "\n"
         "Types: deb\nURIs: http://node.example/\nSuites: nodistro\nComponents: main\n"
     )
-    assert deb822_entries(text, "bookworm") == (
+    assert deb822_entries(text, Wanted("bookworm")) == (
         "Types: deb\nURIs: http://mirror.example/os\nSuites: bookworm\nComponents: main\n"
         "Signed-By: -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQ==\n\n"
     )
@@ -63,9 +68,31 @@ def test_a_machine_of_another_suite_leaves_the_default(tmp_path: Path) -> None:
     """Then no source of the machine is used, whatever its sources.list says."""
     (tmp_path / "sources.list").write_text("deb http://mirror.example/os bookworm main\n")
     (tmp_path / "os-release").write_text(UBUNTU)
-    assert machine_sources("bookworm", tmp_path, tmp_path / "os-release") == {}
+    assert _sources(tmp_path, "bookworm") == {}
     (tmp_path / "os-release").write_text(DEBIAN)
-    assert list(machine_sources("bookworm", tmp_path, tmp_path / "os-release")) == ["sources.list"]
+    assert list(_sources(tmp_path, "bookworm")) == ["sources.list"]
+    assert _sources(tmp_path, "trixie") == {}
+
+
+def test_unstable_comes_from_the_mirror_of_the_machine(tmp_path: Path) -> None:
+    """With the sections that are asked for; updates and security, which it has not, are left."""
+    (tmp_path / "sources.list").write_text(
+        "deb [signed-by=/k.gpg] http://mirror.example/os bookworm main\n"
+        "deb http://mirror.example/os bookworm-updates main\n"
+    )
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / "more.sources").write_text(
+        "Types: deb\nURIs: http://second.example/\nSuites: bookworm bookworm-updates\n"
+        "Components: main\n\n"
+        "Types: deb\nURIs: http://security.example/\nSuites: bookworm-security\n"
+        "Components: main\n"
+    )
+    (tmp_path / "os-release").write_text(DEBIAN)
+    assert _sources(tmp_path, "sid", ("main", "contrib")) == {
+        "sources.list": "deb [signed-by=/k.gpg] http://mirror.example/os sid main contrib\n",
+        "more.sources": "Types: deb\nURIs: http://second.example/\nSuites: sid\n"
+        "Components: main contrib\n\n",
+    }
 
 
 def test_only_settings_about_reaching_mirrors_are_taken_over() -> None:

@@ -73,7 +73,6 @@ class Seeded:
     """A host that a machine is to be: how SSH knows it, and the CD that says so."""
 
     host: Host
-    key: str
     cd: bytes
 
 
@@ -81,7 +80,8 @@ def seeded(plan: Plan, name: str) -> Seeded:
     """Return a host of a plan with fresh keys."""
     keys = make_keys(plan)
     cd = seed_iso(plan, name, host_files(plan, name, keys), management_mac=MANAGEMENT)
-    return Seeded(Host(name, "root", keys.hosts[name].public), keys.client.private, cd)
+    host = Host(name, "root", keys.hosts[name].public, keys.client.private)
+    return Seeded(host, cd)
 
 
 def clone(disk: DiskRef, folder: Path) -> Path:
@@ -120,13 +120,13 @@ def test_a_disk_boots_and_follows_its_cd(disk: DiskRef, tmp_path: Path) -> None:
             lan=[(FIRST, ""), (SECOND, address)],
             hardware=hardware,
         ) as machine:
-            with machine.log_in(known.host, known.key) as session:
+            with machine.log_in(known.host) as session:
                 assert output(session, "systemctl", "is-system-running", "--wait") == "running"
                 check_configuration(session, host)
                 nobody = ["runuser", "-u", "nobody", "--", "ping", "-c1", "-W5", address]
                 assert session.run(nobody, deadline=30).exit_code == 0
             # The same machine through the adapter that its lab would see.
-            with machine.log_in(known.host, known.key, address) as session:
+            with machine.log_in(known.host, address) as session:
                 assert output(session, "uname", "-m") == "x86_64"
             machine.press_power_button()
             assert f"{host.name} login:" in machine.console
@@ -169,7 +169,7 @@ def test_a_role_is_applied_to_a_machine_as_to_any_host(tmp_path: Path) -> None:
         management=MANAGEMENT,
         lan=[(host.adapters[0].mac, plan.address(host.name))],
     ) as machine:
-        with machine.log_in(known.host, known.key) as session:
+        with machine.log_in(known.host) as session:
             role = roles.find(planned.name)
             context = roles.RoleContext(plan, host, planned.parameters)
             assert role.apply(session, context)
@@ -221,7 +221,7 @@ def test_an_image_with_cloud_init_becomes_the_same_host(
         management=MANAGEMENT,
         lan=[(FIRST, ""), (SECOND, plan.address(host.name))],
     ) as machine:
-        with machine.log_in(known.host, known.key) as session:
+        with machine.log_in(known.host) as session:
             assert "done" in output(session, "cloud-init", "status", "--wait")
             schema = session.run(["cloud-init", "schema", "--system"], deadline=300)
             assert schema.exit_code == 0, schema.stderr
