@@ -325,6 +325,41 @@ def image_rm(_: Context, name: str, form: str = "", old: bool = False) -> None:
         print(f"removed {image.name}-{image.key} ({image.form}), {freed} MiB")
 
 
+@task(
+    iterable=["capture", "pattern"],
+    help={
+        "capture": "pcap or pcapng, .gz and .zst too, - for standard input; several are merged",
+        "html": "write the page with packet list and streams to this file",
+        "proof": "write a pcapng of only the frames that prove something to this file",
+        "secrets": "look for what this file lists: one a line, or YAML/JSON list of {id, text}",
+        "pattern": "look for NAME=REGEX; may be given several times",
+        "keys": "a TLS key log to decrypt with",
+        "packet": "show this packet only",
+        "stream": "follow this stream only, e.g. tcp:4711",
+        **JSON,
+    },
+)
+@guarded
+def analyze(
+    _: Context,
+    capture: list[str],
+    html: str = "",
+    proof: str = "",
+    secrets: str = "",
+    pattern: list[str] | None = None,
+    keys: str = "",
+    packet: int = 0,
+    stream: str = "",
+    json: bool = False,
+) -> None:
+    """Show what an eavesdropper reads in captures: ./inv analyze a.pcap b.pcapng.gz."""
+    from commands import analysis
+
+    given = (html, proof, secrets, tuple(pattern or ()), keys, packet, stream)
+    if code := analysis.analyze(analysis.Options(tuple(capture), json, *given)):
+        sys.exit(code)
+
+
 @task(help={"only": "a provider, a room (lab, provisioning …), a test file, or a marker"})
 @guarded
 def test(_: Context, only: str = "") -> None:
@@ -334,14 +369,21 @@ def test(_: Context, only: str = "") -> None:
     sys.exit(checks.run_all(only))
 
 
-@task(help={"only": "a benchmark by name; all by default", "runs": "runs of each", **JSON})
+@task(
+    help={
+        "only": "a benchmark by name; all by default (the word --only may be left out)",
+        "runs": "runs of each",
+        "sizes": "of the captures of `analysis`, in MB: 10,100,1000,4000",
+        **JSON,
+    },
+)
 @guarded
-def bench(_: Context, only: str = "", runs: int = 5, json: bool = False) -> None:
+def bench(_: Context, only: str = "", runs: int = 5, sizes: str = "", json: bool = False) -> None:
     """Measure speed and memory against peers and floors, in one run."""
     from benchmarks import suite
     from benchmarks.rows import bench_table
 
-    rows = suite.run(only or None, runs)
+    rows = suite.run(only or None, runs, tuple(int(size) for size in sizes.split(",") if size))
     show(lambda: bench_table(rows), [jsonable(row) for row in rows], as_json=json)
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import analysis
 from benchmarks.rows import Row
 from lab import lifecycle
 from lab.errors import Fault, LabError
@@ -40,9 +41,10 @@ MININET = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "/u
 COMMANDS = 200  # over one SSH session, for one figure
 
 
-def run(only: str | None, runs: int) -> list[Row]:
+def run(only: str | None, runs: int, sizes: tuple[int, ...] = ()) -> list[Row]:
     """Run the benchmarks (or the one named) and return their rows. Raises LabError.
 
+    sizes -- of the captures of `analysis`, in MB; without any it has its own.
     A file of this folder that exports BENCHMARKS is one more, and is run when it is named.
     """
     apart = [
@@ -59,13 +61,13 @@ def run(only: str | None, runs: int) -> list[Row]:
             f"choosing the benchmark {only!r}",
             f"there are: {', '.join([*BENCHMARKS, *sorted(apart)])}",
             fault=Fault.USER,
-            todo="name one of these with --only",
+            todo="name one of these",
         )
     rows: list[Row] = []
     for name, measure in table.items():
         if only in {None, name}:
             print(f"  measuring {name}", file=sys.stderr, flush=True)  # noqa: T201 - progress
-            rows += measure(runs)
+            rows += analysis.run(runs, sizes) if sizes and name == "analysis" else measure(runs)
     return rows
 
 
@@ -405,4 +407,5 @@ BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "command": command,
     "chat": chat,
     "reproduce": reproduce,
+    "analysis": analysis.run,
 }

@@ -66,12 +66,27 @@ def _told(
     return wrapper
 
 
+#: Options whose name may be left out, which invoke does not know: `bench NAME`.
+LEFT_OUT = {"bench": "--only"}
+
+
+def _named(argv: list[str]) -> list[str]:
+    """Put the names of such options in, where the word after the task is no option itself."""
+    for index, word in enumerate(argv[:-1]):
+        if word in LEFT_OUT and not argv[index + 1].startswith("-"):
+            return [*argv[: index + 1], LEFT_OUT[word], *argv[index + 1 :]]
+        if word == "--":
+            break
+    return argv
+
+
 class Program(Invoke):
     """Invoke for this project."""
 
     @_told
     def parse_core(self, argv: list[str] | None) -> None:
         """Read the options before any task."""
+        argv = _named(sys.argv if argv is None else argv)
         self.normalize_argv(argv)
         self.parse_core_args()
         if shell := self.args["print-completion-script"].value:
@@ -96,7 +111,30 @@ class Program(Invoke):
         if "--help" in self.core.unparsed:
             self.args["help"].value = self.core.unparsed[0]
             self.core.unparsed = []
+        self.core.unparsed = self.with_flags(self.core.unparsed)
         super().parse_tasks()
+
+    def with_flags(self, words: list[str]) -> list[str]:
+        """Return words with each file of `analyze a.pcap b.pcap` as --capture FILE.
+
+        Invoke has no argument that takes several words. Here the first argument of a task that
+        may be given many times takes every word that is no option's; so such a task is the last.
+        """
+        contexts = {context.name: context for context in self.collection.to_contexts()}
+        task = contexts.get(words[0]) if words else None
+        many = [arg for arg in task.args.values() if arg.kind is list] if task else []
+        if not task or not many:
+            return words
+        done, rest = words[:1], iter(words[1:])
+        for word in rest:
+            if word != "-" and word.startswith("-"):
+                done.append(word)
+                flag = task.flags.get(word)
+                if flag is not None and flag.takes_value:
+                    done += [value for value in [next(rest, None)] if value is not None]
+            else:
+                done += [f"--{many[0].name}", word]
+        return done
 
     @_told
     def parse_cleanup(self) -> None:

@@ -69,7 +69,7 @@ def load_run(path: Path) -> Run:
     return Run(folder, manifest, results, plan)
 
 
-def judge(path: Path, *, engine: str = "tshark") -> Judgement:
+def judge(path: Path, *, engine: str = "native") -> Judgement:
     """Analyse a run, judge its claims and write the five derived files.
 
     Evidence that does not match its hashes is judged all the same, and the report says so on top.

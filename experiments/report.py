@@ -1,49 +1,26 @@
 """The report: one self-contained HTML page, and the same content as JSON.
 
-`content` decides what is told, from the run's own data; `render` only says how it looks. The page
-loads nothing and runs nothing but its own script (a content security policy with hashes), and all
-that came out of a capture is escaped: captured text is hostile text. The same folder gives the
-same bytes.
+`content` decides what is told, from the run's own data; `render` only says how it looks. The same
+folder gives the same bytes.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from experiments import drawing
+from experiments import columns as packed
+from experiments import drawing, page, timeline
 from experiments.claims.facts import count
 from lab.plan import Plan
 
 FORMAT: Final = 1
-TEMPLATES: Final = Path(__file__).resolve().parent / "templates"
-COLUMNS: Final = ("No.", "Time", "Source", "Destination", "Protocol", "Length", "Info")
-# Rows of the packet list: written into the page, shown at a time, and put into its data.
-STATIC_ROWS: Final = 120
-STEP: Final = 120
-DATA_ROWS: Final = 5000
 CONVERSATIONS: Final = 12
-STREAM_TEXT: Final = 60_000
-OPENING: Final = 2
 HANDSHAKES: Final = 3
 PROOFS_A_CLAIM: Final = 4
-# Wireshark's own colours, by the beginning of the protocol's name.
-TINTS: Final = {
-    "HTTP": "http",
-    "TCP": "tcp",
-    "ARP": "arp",
-    "ICMP": "icmp",
-    "UDP": "udp",
-    "DNS": "udp",
-    "MDNS": "udp",
-}
+# Rows of a table of conversations, and marks in the timeline.
+TALKS: Final = 40
+MARKS: Final = 200
 _PRIVATE_KINDS: Final = frozenset({"message", "user", "password"})
 
 
@@ -81,6 +58,8 @@ def content(
         "score": analysis["score"],
         "conversations": chosen,
         "more_conversations": len(groups) - len(chosen),
+        "talks": _talks(analysis["observers"])[:TALKS],
+        "more_talks": max(len(_talks(analysis["observers"])) - TALKS, 0),
         "exposed": _exposed(analysis["observers"]),
         "checks": _checks(verdicts),
         "durations_s": manifest["durations_s"],
@@ -141,7 +120,7 @@ def _conversations(observers: list[dict[str, Any]], told: dict[str, str]) -> lis
                         "ids": sorted(ids),
                         "literal": len(_ids({**stream, "unpacked": []})),
                         "time": stream["chunks"][0]["time"],
-                        "chunks": _cut(stream["chunks"]),
+                        "chunks": page.cut(stream["chunks"]),
                         "unpacked": _unpacked(stream),
                         "at": [],
                     },
@@ -156,6 +135,31 @@ def _conversations(observers: list[dict[str, Any]], told: dict[str, str]) -> lis
     return sorted(groups.values(), key=lambda group: (group["time"], group["line"]))
 
 
+def _talks(observers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first observer's conversations, the one with most bytes first."""
+    rows = [
+        {
+            "name": f"{stream['transport']}:{stream['number']}",
+            "protocol": stream["protocol"],
+            "client": stream["client"],
+            "server": stream["server"],
+            "packets": len(stream["chunks"]),
+            "forward": stream["bytes_forward"],
+            "back": stream["bytes_back"],
+            "when": _when(stream["chunks"]),
+        }
+        for stream in (observers[0]["streams"] if observers else ())
+    ]
+    return sorted(rows, key=lambda row: (-row["forward"] - row["back"], row["name"]))
+
+
+def _when(chunks: list[dict[str, Any]]) -> str:
+    if not chunks:
+        return ""
+    first, last = chunks[0]["time"], chunks[-1]["time"]
+    return f"{first:.3f} s, {last - first:.3f} s"
+
+
 def _ids(stream: dict[str, Any]) -> set[str]:
     marked = {name for chunk in stream["chunks"] for _, name in chunk["parts"] if name}
     return marked | {name for row in stream["unpacked"] for name in row["ids"]}
@@ -166,36 +170,13 @@ def _line(stream: dict[str, Any]) -> str:
     return first.split("\n", 1)[0][:100]
 
 
-def _cut(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep how a stream begins and every chunk with a planted text; count what lies between.
-
-    A row is a chunk, or {"skipped", "bytes", "first", "last"} for chunks that are left out.
-    """
-    rows: list[dict[str, Any]] = []
-    room = STREAM_TEXT
-    for index, chunk in enumerate(chunks):
-        if room > 0 and (index < OPENING or any(name for _, name in chunk["parts"])):
-            parts = [[text[:room], name] for text, name in chunk["parts"]]
-            if parts:
-                parts[-1][0] = parts[-1][0].rstrip("\n")  # the empty line after the header fields
-            room -= sum(len(text) for text, _ in parts)
-            rows.append({**chunk, "parts": [part for part in parts if part[0]]})
-            continue
-        if not rows or "skipped" not in rows[-1]:
-            rows.append({"skipped": 0, "bytes": 0, "first": chunk["frame"], "last": 0})
-        rows[-1]["skipped"] += 1
-        rows[-1]["bytes"] += chunk["bytes"]
-        rows[-1]["last"] = chunk["frame"]
-    return rows
-
-
 def _unpacked(stream: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "forward": row["forward"],
             "codings": row["codings"],
             "frames": row["frames"],
-            "parts": [[row["text"][:STREAM_TEXT], None]],
+            "parts": [[row["text"][: page.STREAM_TEXT], None]],
         }
         for row in stream["unpacked"]
     ]
@@ -246,67 +227,60 @@ def _checks(verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def render(report: dict[str, Any]) -> str:
     """Return the page for `content`'s answer."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=False,
-        lstrip_blocks=False,
-    )
-    environment.filters |= {
-        "ms": _ms,
-        "along": lambda value, scale: round(200 * value / scale, 2),
-        "tint": _tint,
-        "grouped": lambda number: f"{number:,}".replace(",", "\u202f"),
-        "short": lambda number: f"{number:g}",
-    }
-    style, script = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js"))
     observers = report["observers"]
-    data = {
-        "step": STEP,
-        "tints": TINTS,
-        "observers": [
-            {"name": o["name"], "total": o["packets"], "rows": o["packet_list"][:DATA_ROWS]}
-            for o in observers
-        ],
-    }
-    return environment.get_template("report.html.j2").render(
+    lists = [
+        {"name": o["name"], "total": o["packets"], **packed.of_rows(o["packet_list"])}
+        for o in observers
+    ]
+    return page.render(
+        "report.html.j2",
+        lists,
+        filters={"ms": _ms, "along": lambda value, scale: round(200 * value / scale, 2)},
         r=report,
-        style=_trusted(style),
-        script=_trusted(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
-        packets_json=_trusted(_json_for_script(data)),
-        rows=observers[0]["packet_list"][:STATIC_ROWS] if observers else [],
-        columns=COLUMNS,
+        places={o["name"]: index for index, o in enumerate(observers)},
+        rows=observers[0]["packet_list"][: page.STATIC_ROWS] if observers else [],
         drawing=drawing.topology(Plan.from_json(report["plan"])),
         scale=drawing.ping_scale(report["ping"]),
         kinds={row["id"]: row["kind"] for row in report["matrix"]},
-        handshakes_shown=HANDSHAKES,
+        line=_timeline(report),
+        **_handshakes(observers),
+        talks=report["talks"],
+        talks_more=_more(report),
     )
 
 
-def _trusted(text: str) -> Markup:
-    """Mark our own text as not to be escaped; nothing from a capture comes here unescaped."""
-    return Markup(text)  # noqa: S704 (the two files of this folder, and JSON without < > &)
+def _more(report: dict[str, Any]) -> str:
+    left = report["more_talks"]
+    return f"{count(left, 'more conversation')} in analysis.json." if left else ""
 
 
-def _json_for_script(data: Any) -> str:  # noqa: ANN401 (JSON data)
-    """Return JSON that cannot end the script element that it stands in (HTML, 4.12.1.3)."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return text
+def _timeline(report: dict[str, Any]) -> timeline.Timeline | None:
+    """Return the first observer's packets over time, and where planted texts were read."""
+    if not report["observers"]:
+        return None
+    first = report["observers"][0]
+    marks = [
+        (hit["frames"][-1], row["kind"], row["text"])
+        for row in report["matrix"]
+        for hit in row["observers"][first["name"]]["hits"]
+        if hit["frames"]
+    ]
+    return timeline.of_rows(first["packet_list"], sorted(marks)[:MARKS])
 
 
-def _csp_hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
+def _handshakes(observers: list[dict[str, Any]]) -> dict[str, Any]:
+    rows = [
+        {**handshake, "observer": o["name"], "list": index}
+        for index, o in enumerate(observers)
+        for handshake in o["handshakes"][:HANDSHAKES]
+    ]
+    more = [
+        f"{len(o['handshakes']) - HANDSHAKES} more at {o['name']} in report.json."
+        for o in observers
+        if len(o["handshakes"]) > HANDSHAKES
+    ]
+    return {"handshake_rows": rows, "handshakes_more": more}
 
 
 def _ms(value: float) -> str:
     return f"{value:.3f}" if value < 1 else f"{value:.1f}"
-
-
-def _tint(protocol: str) -> str:
-    return next((tint for name, tint in TINTS.items() if protocol.startswith(name)), "")

@@ -69,7 +69,7 @@ class Observer:
 
 
 def analyse(
-    folder: Path, plan: Plan, results: dict[str, Any], *, engine_name: str = "tshark"
+    folder: Path, plan: Plan, results: dict[str, Any], *, engine_name: str = "native"
 ) -> dict[str, Any]:
     """Read the captures that results["captures"] lists; return the content of analysis.json.
 

@@ -227,14 +227,15 @@ def _occurrences(
     start = content.find(needle)
     while start >= 0:
         end = start + len(needle)
-        if _stands_alone(content, start, end, spaced=spaced) and not any(
+        if stands_alone(content, start, end, spaced=spaced) and not any(
             _covered(content, start, end, needle, other) for other in longer
         ):
             yield start
         start = content.find(needle, start + 1)
 
 
-def _stands_alone(content: bytes, start: int, end: int, *, spaced: bool) -> bool:
+def stands_alone(content: bytes, start: int, end: int, *, spaced: bool) -> bool:
+    """Whether what was found is the text itself; a short one must be set apart on both sides."""
     if end - start >= SHORT:
         return True
     before = (

@@ -30,9 +30,9 @@ PROGRAM = [
     sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
 ]  # fmt: skip
 EVERY_TASK = {
-    "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture", "lab-down",
-    "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot", "lab-status",
-    "lab-up", "report", "reproduce", "run", "runs", "spec-check", "test",
+    "analyze", "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
+    "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot",
+    "lab-status", "lab-up", "report", "reproduce", "run", "runs", "spec-check", "test",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 

@@ -24,10 +24,10 @@ NEVER = "THIS ONE WAS NEVER SENT"
 EVERYBODY = {"peer/eth0", "guest/eth0", "host/eth0"}
 
 
-def analysis(path: Path) -> dict[str, Any]:
+def analysis(path: Path, **more: str) -> dict[str, Any]:
     """Analyse a run folder."""
     run = load_run(path)
-    return analyse(path, run.plan, run.results)
+    return analyse(path, run.plan, run.results, **more)
 
 
 @functools.cache
@@ -56,6 +56,18 @@ def test_all_that_was_sent_in_the_clear_is_found() -> None:
             assert {name: seen["state"] for name, seen in row["observers"].items()} == (
                 dict.fromkeys(EVERYBODY, "found")
             )
+
+
+def test_both_engines_come_to_the_same() -> None:
+    """What was planted is judged the same, and handshakes, streams and findings are the same."""
+    other = analysis(FIXTURE, engine_name="tshark")
+    for key in ("planted", "unplanted", "score"):
+        assert original()[key] == other[key]
+    for ours, theirs in zip(original()["observers"], other["observers"], strict=True):
+        for key in ("doubts", "bytes", "duration_s", "handshakes", "streams", "findings"):
+            assert ours[key] == theirs[key]
+        columns = [(row[:4], row[5]) for row in ours["packet_list"]]
+        assert columns == [(row[:4], row[5]) for row in theirs["packet_list"]]
 
 
 def test_nothing_is_reported_that_was_not_sent() -> None:
@@ -335,16 +347,19 @@ def test_the_users_wireshark_settings_do_not_matter(
     )
     monkeypatch.setenv("HOME", str(tmp_path))
     capture = engine("tshark").read(FIXTURE / "captures/host-eth0.pcapng")
-    rows = observer(original(), "host/eth0")["packet_list"]
-    assert [packet.info for packet in capture.packets] == [row[6] for row in rows]
+    monkeypatch.setenv("HOME", str(tmp_path / "without"))
+    other = engine("tshark").read(FIXTURE / "captures/host-eth0.pcapng")
+    assert capture.packets == other.packets
+    assert any("[SYN] Seq=0" in packet.info for packet in capture.packets)
 
 
-def test_a_file_that_is_no_capture_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["native", "tshark"])
+def test_a_file_that_is_no_capture_is_refused(tmp_path: Path, name: str) -> None:
     """Its own words are shown, and whose fault it is."""
     path = tmp_path / "a.pcapng"
     path.write_bytes(b"this is no capture at all")
     with pytest.raises(LabError, match=r"a\.pcapng") as caught:
-        engine("tshark").read(path)
+        engine(name).read(path)
     assert caught.value.fault is Fault.USER
 
 
@@ -381,7 +396,7 @@ def test_without_tshark_the_package_to_install_is_named(
 
 def test_an_engine_that_does_not_exist_lists_those_that_do() -> None:
     """Names are looked up in a table, and the table is shown."""
-    with pytest.raises(LabError, match="there are: tshark"):
+    with pytest.raises(LabError, match="there are: native, tshark"):
         engine("dumpcap")
 
 

@@ -40,7 +40,7 @@ def main() -> None:
     root, kills = Path(sys.argv[1]) / "state", int(sys.argv[2])
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     images("rootfs", {"debian-base"})
-    chance = random.Random(2016)  # noqa: S311 - repeatable, not secret
+    chance = random.Random(2016)
     span = _time_of_one(root)
     outcome = {"kills": 0, "before_commit": 0, "after_commit": 0, "left": [], "span_s": span}
     mounts, links = _mounts(), _links()

@@ -76,7 +76,7 @@ class Machine:
             return ""
         return self._console.read_text(errors="replace").replace("\r", "")
 
-    def log_in(self, host: Host, private_key: str, address: str = MANAGED) -> Session:
+    def log_in(self, host: Host, address: str = MANAGED) -> Session:
         """Return a session once SSH answers at this address of the machine."""
         until, why = time.monotonic() + BOOT_DEADLINE, ""
         while time.monotonic() < until and self._process.poll() is None:
@@ -86,8 +86,6 @@ class Machine:
                 return Session.open(
                     host,
                     lambda _: socket.create_connection(("127.0.0.1", port), 5),  # noqa: B023 - called at once
-                    private_key,
-                    deadline=20,
                 )
             except (LabError, OSError) as error:
                 why = str(error)

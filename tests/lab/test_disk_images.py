@@ -80,7 +80,7 @@ def seeded(plan: Plan, name: str) -> Seeded:
     """Return a host of a plan with fresh keys."""
     keys = make_keys(plan)
     cd = seed_iso(plan, name, host_files(plan, name, keys), management_mac=MANAGEMENT)
-    host = Host(name, "root", keys.hosts[name].public, keys.client.private)
+    host = Host(name, "root", keys.hosts[name].public, keys.client.private, patience=20)
     return Seeded(host, cd)
 
 

@@ -342,7 +342,7 @@ def test_kill_9_leaves_nothing_half_made(
     A disk is as a root file system is until the end: it is killed while what is its own is made.
     """
     longest = float(tiny.meta["duration_s"]) + 0.4
-    moment = random.Random(kill).uniform(0.0, longest)  # noqa: S311 -- no secret
+    moment = random.Random(kill).uniform(0.0, longest)
     folder = tiny.folder.parents[2] / f"kill-{kill}"
     with subprocess.Popen(
         build_command(recipes, form), env=environment(folder), stdout=subprocess.PIPE, text=True

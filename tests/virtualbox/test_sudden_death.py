@@ -70,7 +70,7 @@ def take_away(root: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_kills_at_random_moments_leave_nothing(box: Box, labs: Labs, seed: int) -> None:
     """Of `up` and of `down`, three each: whatever was going on inside VirtualBox goes, too."""
-    before, dice = box.lists(), random.Random(seed)  # noqa: S311 - moments, no secrets
+    before, dice = box.lists(), random.Random(seed)
     for _ in range(3):
         kill(work(box, "up", labs.root), dice.uniform(0.0, 5.0))
         if Ledger.all_labs(labs.root):

@@ -305,6 +305,8 @@ def _page(response: http1.Message) -> Iterator[Exposure]:
     kind, _, parameters = response.header("Content-Type").partition(";")
     if kind.strip().lower() not in _HTML or not body.undone:
         return
+    if not markup.telling(body.content):
+        return
     charset = re.search(r"charset=\"?([\w-]+)", parameters)
     page = markup.read(body.content, charset[1] if charset else "utf-8")
     place = Passage("", _CAME, b"", body.start, body.end, body.codings, body.spans).place

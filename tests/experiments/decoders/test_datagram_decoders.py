@@ -179,7 +179,7 @@ def test_what_whatsapp_once_said_in_the_clear() -> None:
     assert "Noise" in decoded.notes[0]
 
 
-NOISE = random.Random(2016)  # noqa: S311 - the same tests each time, in every worker
+NOISE = random.Random(2016)
 
 
 @pytest.mark.parametrize(
