@@ -83,7 +83,8 @@ def images(_form: str, wanted: set[str]) -> Mapping[str, Image]:
 
 
 @contextmanager
-def _state() -> Iterator[Path]:
+def state_folder() -> Iterator[Path]:
+    """Give a state folder of its own, and take down every lab in it at the end."""
     folder = Path(tempfile.mkdtemp(prefix="imlab-bench-"))
     try:
         yield folder
@@ -99,7 +100,7 @@ def _timed(work: Callable[[], object]) -> float:
     return time.monotonic() - since
 
 
-def _turns(runs: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> list[tuple[Any, Any]]:
+def turns(runs: int, ours: Callable[[], Any], theirs: Callable[[], Any]) -> list[tuple[Any, Any]]:
     """Return pairs of results, after one uncounted pair."""
     return [(ours(), theirs()) for _ in range(runs + 1)][1:]
 
@@ -109,7 +110,7 @@ def hosts(runs: int) -> list[Row]:
     images("rootfs", {"debian-base"})
     rows: list[Row] = []
     for size in SIZES:
-        pairs = _turns(runs, lambda n=size: _our_hosts(n), lambda n=size: _mininet(n))  # type: ignore[misc] # bound now
+        pairs = turns(runs, lambda n=size: _our_hosts(n), lambda n=size: _mininet(n))  # type: ignore[misc] # bound now
 
         def middle(which: int, key: str, of: list[tuple[Any, Any]] = pairs) -> float:
             return float(statistics.median(pair[which][key] for pair in of))
@@ -157,7 +158,7 @@ def hosts(runs: int) -> list[Row]:
 def _our_hosts(size: int) -> dict[str, float]:
     """Put hosts up and down once: seconds to created, to all sshd, and down; PSS KiB a host."""
     marks: dict[str, float] = {}
-    with _state() as root:
+    with state_folder() as root:
         plan = bare(size)
         since = time.monotonic()
         lab, _ = lifecycle.up(
@@ -206,7 +207,7 @@ def _pss_kib(pid: int) -> int:
 def command(runs: int) -> list[Row]:
     """Time a command over an open SSH session, beside starting the same program here."""
     images("rootfs", {"debian-base"})
-    with _state() as root:
+    with state_folder() as root:
         lab, _ = lifecycle.up(bare(1), images, root=root)
         with Sessions(lab) as sessions:
             session = sessions["h1"]
@@ -219,7 +220,7 @@ def command(runs: int) -> list[Row]:
                     lambda: [subprocess.run(["true"], check=True) for _ in range(COMMANDS)]
                 )
 
-            pairs = _turns(runs, over_ssh, here)
+            pairs = turns(runs, over_ssh, here)
     ours, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
         Row(
@@ -238,7 +239,7 @@ def start(runs: int) -> list[Row]:
     """Time three bare hosts from process start to SSH, beside doing nothing at all."""
     images("rootfs", {"debian-base"})
     inv = str(PROJECT / "inv")
-    with _state() as root:
+    with state_folder() as root:
         spec = root / "three.yaml"
         root.mkdir(exist_ok=True)
         spec.write_text(THREE)
@@ -257,7 +258,7 @@ def start(runs: int) -> list[Row]:
                 lambda: subprocess.run([inv, "--version"], check=True, capture_output=True)
             )
 
-        pairs = _turns(runs, ours, theirs)
+        pairs = turns(runs, ours, theirs)
     whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
         Row(
@@ -285,9 +286,9 @@ hosts:
 
 def chat(runs: int) -> list[Row]:
     """From process start to the provisioned chat answering, beside its parts started by hand."""
-    with _state() as root:
+    with state_folder() as root:
         environment = {"IMLAB_STATE": str(root)}
-        pairs = _turns(runs, lambda: _chat_up(environment), lambda: _parts(root))
+        pairs = turns(runs, lambda: _chat_up(environment), lambda: _parts(root))
     ours, parts = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
     return [
         Row(
@@ -384,7 +385,7 @@ def reproduce(runs: int) -> list[Row]:
         )
 
     try:
-        pairs = _turns(runs, ours, theirs)
+        pairs = turns(runs, ours, theirs)
     finally:
         shutil.rmtree(out, ignore_errors=True)
     whole, floor = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))

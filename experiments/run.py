@@ -79,7 +79,14 @@ def _run(
         log.append(f"{datetime.now(UTC).isoformat(timespec='milliseconds')} {text}")
         note(text)
 
-    stage = workloads.Stage(plan, sessions, experiment.seed, browser=request.browser, note=told)
+    stage = workloads.Stage(
+        plan,
+        sessions,
+        experiment.seed,
+        browser=request.browser,
+        note=told,
+        reserve=folder.reserve,
+    )
     points = [(capture.host, capture.adapter) for capture in plan.captures]
     results: dict[str, Any] = {}
     told("starting captures")

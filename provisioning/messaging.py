@@ -3,21 +3,25 @@
 A messaging system is a folder of provisioning/roles whose package exports MESSAGING. Its client
 acts from a lab host and writes down, as data, what it did and which texts that sent where. This
 ground truth is what a reader of the captured traffic is judged against.
+
+What a system can do beyond that is a capability (`InBrowser`, `OverTls`, `OwnEndToEnd`): a method
+more, which countermeasures look for.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from lab import table
-from lab.errors import LabError
+from lab.errors import Fault, LabError
 from provisioning import roles
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Iterator
 
     from lab.plan import Plan, PlannedAccount
@@ -28,7 +32,13 @@ if TYPE_CHECKING:
     """How a client connects to (address, port): `Session.connect`, or TLS around it."""
 
 Action = Literal["sign_in", "post", "incoming", "outgoing"]
-Kind = Literal["message", "password", "user"]
+Kind = Literal["message", "password", "user", "contact", "sealed"]
+"""What a text is; contact -- somebody's address, as lists of contacts and messages have it;
+sealed -- the ciphertext of a message, for who knows its very characters."""
+Place = Literal["wire", "server", "store", "ends"]
+"""Where a text can be read: on its way, in the server's memory, on its disk, by its people."""
+
+POLL_S = 0.02  # seconds between two looks at a server that does not push
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class Planted:
     at         -- the host where it was typed.
     wire       -- it crossed the network between two hosts.
     directions -- on which ways: "peer->guest".
+    readable   -- where it can be expected to be readable (Place), if that was thought about.
     """
 
     id: str
@@ -95,10 +106,12 @@ class Planted:
     at: str
     wire: bool
     directions: tuple[str, ...]
+    readable: tuple[Place, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON data."""
-        return {**asdict(self), "directions": list(self.directions)}
+        lists = {"directions": list(self.directions), "readable": list(self.readable)}
+        return {**asdict(self), **lists}
 
 
 class Client(Protocol):
@@ -112,7 +125,18 @@ class Client(Protocol):
         """Prove to be that account."""
 
     def send(self, text: str, to: str | None = None) -> None:
-        """Send a message; returns when the server has confirmed it."""
+        """Send a message; returns when the server has confirmed it.
+
+        Where a protocol confirms nothing it returns when the message is on its way: `receive`
+        at the other end tells.
+        """
+
+    def receive(self, message: Message, times: int, deadline: float) -> float:
+        """Wait until that message of somebody else is there `times` times.
+
+        Returns when the last of them came (time.monotonic()). Raises LabError after `deadline`
+        seconds.
+        """
 
     def incoming(self) -> tuple[Message, ...]:
         """Return all messages from others, oldest first."""
@@ -140,17 +164,58 @@ class AtRest:
 class System(Protocol):
     """A messaging system."""
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """TCP ports of the server that people connect to, without TLS."""
+
+    @property
+    def longest(self) -> int:
+        """How many bytes (UTF-8) one message can have."""
+
+    @property
+    def stores(self) -> frozenset[Kind]:
+        """What its server keeps on disk as it came."""
+
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> Client:
         """Return a client at host `at` of the server on host `server`."""
+
+    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
+        """Search the store of the server that `session` is logged in to, as its disk's finder."""
+
+
+@runtime_checkable
+class InBrowser(Protocol):
+    """A system that can be used with a real browser."""
 
     def browser(self, plan: Plan, at: str, server: str, session: Session) -> Client:
         """Return the same as `client`, but a real browser that runs on host `at`.
 
-        Raises LabError when the host has none, or the system is used without one.
+        Raises LabError when the host has none.
         """
 
-    def at_rest(self, session: Session, texts: Iterable[str]) -> AtRest:
-        """Search the store of the server that `session` is logged in to, as its disk's finder."""
+
+@runtime_checkable
+class OverTls(Protocol):
+    """A system that speaks TLS; its role takes up the certificate of its context."""
+
+    def over_tls(
+        self, plan: Plan, at: str, server: str, connect: Connect, context: ssl.SSLContext
+    ) -> Client:
+        """Return the same as `client`, but it speaks TLS with the server, or not at all."""
+
+
+@runtime_checkable
+class OwnEndToEnd(Protocol):
+    """A system whose clients have a way of their own to seal messages from end to end."""
+
+    def sealed(
+        self, plan: Plan, at: str, server: str, connect: Connect, ring: dict[str, bytes]
+    ) -> Client:
+        """Return the same as `client`, but it sends and takes sealed messages only.
+
+        ring -- the public keys that people have told each other beforehand, by account; each
+                client adds its own when it signs in, and takes no other for the same account.
+        """
 
 
 @cache
@@ -183,6 +248,36 @@ def recorded(
         exchange.duration_s = time.monotonic() - before
 
 
+def poll(client: Client, message: Message, times: int, deadline: float) -> float:
+    """Do what `Client.receive` does by looking at the incoming messages again and again."""
+    until = time.monotonic() + deadline
+    while client.incoming().count(message) < times:
+        if time.monotonic() > until:
+            raise missed(message, deadline)
+        time.sleep(POLL_S)
+    return time.monotonic()
+
+
+def missed(message: Message, deadline: float, refused: Iterable[str] = ()) -> LabError:
+    """Return the error for a message that did not arrive; refused -- why others were not shown."""
+    return LabError(
+        f"waiting for the message {message.text!r} of {message.sender}",
+        "\n".join((*refused, f"it has not arrived after {deadline:g} s")),
+        fault=Fault.GUEST,
+        todo="see the server's log: a message was lost",
+    )
+
+
+def readable(item: Planted, places: frozenset[Place], system: System) -> Planted:
+    """Say where a text can be expected to be read, given where nothing hides its kind: pure."""
+    found: list[Place] = [place for place in ("server", "ends") if place in places]
+    if item.wire and "wire" in places:
+        found.append("wire")
+    if "server" in places and item.kind in system.stores:
+        found.append("store")
+    return replace(item, readable=tuple(sorted(found)))
+
+
 def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
     """Return each text that was sent, once a server, with all the ways it went: pure.
 
@@ -190,6 +285,7 @@ def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
     and text.
     """
     found: dict[tuple[str, str, str, str | None], Planted] = {}
+    typed: set[tuple[str, str, str, str | None]] = set()  # whose origin is known
     counts: dict[str, int] = {}
     for exchange in exchanges:
         for item in exchange.carried:
@@ -211,8 +307,10 @@ def planted(exchanges: Iterable[Exchange]) -> tuple[Planted, ...]:
                 item.sender,
                 item.recipient or (seen.recipient if seen else None),
                 exchange.server,
-                seen.at if seen and not item.up else exchange.at,
+                seen.at if seen and (key in typed or not item.up) else exchange.at,
                 bool(ways),
                 ways,
             )
+            if item.up:
+                typed.add(key)
     return tuple(found.values())

@@ -11,6 +11,7 @@ from lab.errors import Fault, LabError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from provisioning.messaging import Connect
     from provisioning.transport import Session
 
 INTERVAL = 0.005  # seconds between two probes
@@ -35,11 +36,21 @@ def wait_until(
         time.sleep(INTERVAL)
 
 
-def http_get(session: Session, path: str, port: int = 80) -> tuple[int, str] | str:
-    """Ask a host's own web server for a page: (status, text), or why there is no answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+def http_get(
+    session: Session,
+    path: str,
+    port: int = 80,
+    *,
+    address: str = "127.0.0.1",
+    connect: Connect | None = None,
+) -> tuple[int, str] | str:
+    """Ask a host's own web server for a page: (status, text), or why there is no answer.
+
+    connect -- how, if not by the session; with TLS around it, for example.
+    """
+    connection = http.client.HTTPConnection(address, port)
     try:
-        connection.sock = session.connect("127.0.0.1", port)
+        connection.sock = (connect or session.connect)(address, port)
         connection.request("GET", path, headers={"Connection": "close"})
         response = connection.getresponse()
         return response.status, response.read().decode(errors="replace")

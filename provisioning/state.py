@@ -173,8 +173,9 @@ def facts_script(desired: Desired) -> str:
 def _service_fact(service: Service) -> str:
     pid_file = shlex.quote(service.pid_file)
     newer = " || ".join(f"[ {shlex.quote(f)} -nt {pid_file} ]" for f in service.files) or "false"
+    # A last line without its end is read all the same, and read says no.
     return (
-        f"if read -r pid < {pid_file} && kill -0 $pid; then\n"
+        f'pid=; read -r pid < {pid_file}; if [ -n "$pid" ] && kill -0 $pid; then\n'
         f"  if {newer}; then echo stale; else echo running; fi\n"
         "else echo stopped; fi"
     )
@@ -237,11 +238,13 @@ def _wait(service: Service) -> str:
         there = f"grep -qE '^ *[0-9]+: [0-9A-F]+:{port} [0-9A-F:]+ 0A' /proc/net/tcp /proc/net/tcp6"
     else:
         there = f"[ -S {shlex.quote(service.socket)} ]"
-    tries = int(service.deadline / 0.005)
     said = f"{service.name} does not answer at {service.socket} after {service.deadline:g} s"
+    # Time is read off the kernel (proc(5)) by the shell itself: how long a look takes is unknown.
+    clock = "read -r up _ < /proc/uptime; now=${up%.*}${up#*.}"  # hundredths of a second
     return (
-        f"n=0; until {there}; do n=$((n+1)); if [ $n -gt {tries} ]; then"
-        f" echo {shlex.quote(said)} >&2; exit 1; fi; sleep 0.005; done"
+        f"{clock}; end=$((now+{max(1, int(service.deadline * 100))})); until {there}; do"
+        f" {clock}; if [ $now -gt $end ]; then echo {shlex.quote(said)} >&2; exit 1; fi;"
+        " sleep 0.005; done"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,18 +47,30 @@ def small_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLab]:
 @pytest.fixture(scope="session")
 def paper_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLab]:
     """Give the paper's lab, provisioned, shared by a test session."""
+    with _provisioned("paper", tmp_path_factory.mktemp("paper")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def im_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLab]:
+    """Give the lab with every messaging system, provisioned, shared by a test session."""
+    with _provisioned("im", tmp_path_factory.mktemp("im")) as lab:
+        yield lab
+
+
+@contextmanager
+def _provisioned(name: str, root: Path) -> Iterator[OpenLab]:
     from commands import labs as commands
     from provisioning.sessions import Sessions
 
-    root = tmp_path_factory.mktemp("paper")
     before = os.environ.get("IMLAB_STATE")
     os.environ["IMLAB_STATE"] = str(root)
     try:
-        raised = commands.bring_up(PROJECT / "vm_specs" / "paper.yaml")
+        raised = commands.bring_up(PROJECT / "vm_specs" / f"{name}.yaml")
         with Sessions(raised.lab) as sessions:
             yield OpenLab(raised.lab, sessions)
     finally:
-        lifecycle.down("paper", root)
+        lifecycle.down(name, root)
         if before is None:
             os.environ.pop("IMLAB_STATE", None)
         else:

@@ -17,6 +17,7 @@ from lab import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lab.plan import Plan
     from provisioning.sessions import Sessions
@@ -28,6 +29,7 @@ class Stage:
 
     browser -- drive a real browser where the workload can, instead of an HTTP client.
     note    -- is told in a few words what goes on.
+    reserve -- gives the path of a new evidence file by its name; None outside of a run.
     """
 
     plan: Plan
@@ -35,6 +37,7 @@ class Stage:
     seed: int
     browser: bool = False
     note: Callable[[str], None] = field(default=lambda _: None)
+    reserve: Callable[[str], Path] | None = None
 
 
 class Workload(Protocol):

@@ -83,7 +83,7 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
         session = stage.sessions[at]
         client = (
             system.browser(stage.plan, at, server, session)
-            if stage.browser
+            if stage.browser and isinstance(system, messaging.InBrowser)
             else system.client(stage.plan, at, server, session.connect)
         )
         with closing(client):
@@ -102,7 +102,7 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
             "visits": [exchange.to_json() for exchange in exchanges],
             "planted": [item.to_json() for item in planted],
         },
-        "repository": _repositories(stage, system, planted),
+        "repository": repositories(stage, system, planted),
     }
 
 
@@ -133,7 +133,7 @@ def _read(
         )
 
 
-def _repositories(
+def repositories(
     stage: Stage, system: messaging.System, planted: tuple[Planted, ...]
 ) -> list[dict[str, Any]]:
     """Return, per server, which posted messages can be read in its store without its service."""

@@ -11,16 +11,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lab.plan import Plan, PlannedHost
+    from provisioning.authority import Certificate
     from provisioning.transport import Session
 
 
 @dataclass(frozen=True, slots=True)
 class RoleContext:
-    """What a role is applied with: the whole plan, the host, and the role's own parameters."""
+    """What a role is applied with: the whole plan, the host, and the role's own parameters.
+
+    certificate -- speak TLS, with this certificate; no plain text then where TLS is wanted.
+    """
 
     plan: Plan
     host: PlannedHost
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    certificate: Certificate | None = None
 
 
 class Role(Protocol):

@@ -88,7 +88,7 @@ def test_a_faulty_recipe_says_what_is_wrong(recipes: Path, text: str, saw: str) 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
     """Not found says what could have been found."""
-    with pytest.raises(LabError, match="debian-base, debian-lamp") as caught:
+    with pytest.raises(LabError, match="debian-base, .*debian-lamp") as caught:
         load_recipe("../debian-base")
     assert caught.value.fault is Fault.USER
 

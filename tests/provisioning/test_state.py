@@ -147,13 +147,15 @@ def test_facts_of_a_real_file_system(tmp_path: Path) -> None:
     os.utime(odd, (1, 1))
     running = Service("running", (), (), str(pid), ":1", (str(odd),))
     stopped = Service("stopped", (), (), str(tmp_path / "none"), ":1")
+    (tmp_path / "unended").write_text(f"{os.getpid()}")  # no end of line: Prosody's is so
+    unended = replace(running, name="unended", pid_file=str(tmp_path / "unended"))
     stale = replace(running, name="stale", files=(str(tmp_path / "new"),))
     (tmp_path / "new").touch()
     os.utime(tmp_path / "new", (4e9, 4e9))
     wanted = Desired(
         programs=("sh", "no-such-program"),
         files=(here(str(odd), b"x"), here(str(tmp_path / "missing"))),
-        services=(running, stopped, stale),
+        services=(running, unended, stopped, stale),
         data=(
             Data("silent", ("false",), "", ("true",), b""),
             Data("spoken", ("printf", "a\\nb\\n"), "a\nb", ("true",), b""),
@@ -167,7 +169,12 @@ def test_facts_of_a_real_file_system(tmp_path: Path) -> None:
     assert facts == Facts(
         folders={},
         files={str(odd): (0o644, wanted.files[0].owner, hashlib.sha256(b"x").hexdigest())},
-        services={"running": "running", "stopped": "stopped", "stale": "stale"},
+        services={
+            "running": "running",
+            "unended": "running",
+            "stopped": "stopped",
+            "stale": "stale",
+        },
         data={"silent": "", "spoken": "a\nb"},
         missing=("no-such-program",),
     )

@@ -45,8 +45,7 @@ class ChatServer:
 
     def probe(self, session: Session, context: RoleContext, deadline: float) -> None:
         """Return once PHP and SQL answer; LabError with the last reason after `deadline` s."""
-        del context  # every chat server answers alike
-        client.wait_until_healthy(session, deadline)
+        client.wait_until_healthy(session, context, deadline)
 
 
 ROLE = ChatServer()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from lab.errors import Fault, LabError
-from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning.messaging import Carried, Exchange, Message, poll, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +152,10 @@ class BrowserClient:
         """Return what the others posted, as the page shows it."""
         with self._recorded("incoming") as exchange:
             return self._table("Incoming.php", exchange)
+
+    def receive(self, message: Message, times: int, deadline: float) -> float:
+        """Look at the incoming chats until that one is there; return when it was seen."""
+        return poll(self, message, times, deadline)
 
     def outgoing(self) -> tuple[Message, ...]:
         """Return what the account posted, as the page shows it."""

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote_plus, urljoin, urlsplit
 
 from lab.errors import Fault, LabError
-from provisioning.messaging import Carried, Exchange, Message, recorded
+from provisioning import bridging
+from provisioning.messaging import Carried, Exchange, Message, poll, recorded
 from provisioning.probing import http_get, wait_until
 from provisioning.roles.chat_server.pages import Page, read
 from provisioning.roles.chat_server.repository import at_rest
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from lab.plan import Plan, PlannedAccount
-    from provisioning.messaging import Action, AtRest, Client, Connect
+    from provisioning.messaging import Action, AtRest, Client, Connect, Kind
+    from provisioning.roles import RoleContext
     from provisioning.transport import Session
 
 PORTS = {"http": 80, "https": 443}
@@ -33,7 +36,9 @@ HOME = "http://localhost/client/Home.php"  # the user's own page, on the user's 
 USER_AGENT = "Mozilla/5.0 (Windows NT 6.1; WOW64; rv:49.0) Gecko/20100101 Firefox/49.0"
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 MAX_REDIRECTS = 5
-OK = 200
+MAX_CHARACTERS = 2000  # of a chat, as chat.php has it
+OK, FORBIDDEN = 200, 403
+HEALTH = "/server/health.php"
 
 
 def headers(host: str, referer: str, cookie: str, form: bytes | None) -> list[tuple[str, str]]:
@@ -77,9 +82,19 @@ def _escape(text: str) -> str:
 class ChatSystem:
     """The messaging system of the role chat_server."""
 
+    ports: tuple[int, ...] = (PORTS["http"],)
+    longest: int = MAX_CHARACTERS  # a byte is never more than a character
+    stores: frozenset[Kind] = frozenset({"message", "user", "sealed"})
+
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
         """Return a client at host `at` of the server on host `server`."""
         return ChatClient(plan, at, server, connect)
+
+    def over_tls(
+        self, plan: Plan, at: str, server: str, connect: Connect, context: ssl.SSLContext
+    ) -> ChatClient:
+        """Return the same over HTTPS."""
+        return ChatClient(plan, at, server, bridging.tls(connect, context), scheme="https")
 
     def browser(self, plan: Plan, at: str, server: str, session: Session) -> Client:
         """Return a Chromium at host `at`."""
@@ -158,6 +173,10 @@ class ChatClient:
         """Return what the others posted (Figure 12), oldest first."""
         with self._recorded("incoming") as exchange:
             return self._table("Incoming.php", exchange)
+
+    def receive(self, message: Message, times: int, deadline: float) -> float:
+        """Look at the incoming chats until that one is there; return when it was seen."""
+        return poll(self, message, times, deadline)
 
     def outgoing(self) -> tuple[Message, ...]:
         """Return what the account posted (Figure 13), oldest first."""
@@ -290,15 +309,33 @@ def _decoded(body: bytes, encoding: str) -> bytes:
     return body
 
 
-def wait_until_healthy(session: Session, deadline: float) -> None:
-    """Ask the server for its health until PHP and SQL answer, for `deadline` seconds at most."""
+def wait_until_healthy(session: Session, context: RoleContext, deadline: float) -> None:
+    """Ask for the server's health until PHP and SQL answer, for `deadline` seconds at most.
+
+    Apache takes up new settings a moment after it was told to. So it is asked as others on the
+    network ask, who are refused plain text if and only if there is TLS.
+    """
+    address = next((a.address for a in context.host.adapters if a.address), "127.0.0.1")
+    address = address.split("/")[0]
+    secured = None
+    if context.certificate:
+        trusted = context.certificate.context()
+        secured = bridging.tls(session.connect, trusted, context.host.name)
 
     def why_not() -> str:
-        answer = http_get(session, "/server/health.php", PORTS["http"])
-        if isinstance(answer, str):
-            return answer
-        status, text = answer
-        return "" if status == OK else f"HTTP status {status}: {read(text).alert}"
+        plain = http_get(session, HEALTH, PORTS["http"], address=address)
+        if secured is None:
+            return _unhealthy(plain)
+        if isinstance(plain, str) or plain[0] != FORBIDDEN:
+            return "plain text is still taken"
+        return _unhealthy(http_get(session, HEALTH, PORTS["https"], connect=secured))
 
     todo = f"see the logs in /var/log/apache2 and /var/log/mysql on {session.host.name}"
     wait_until(session, "the chat server", why_not, deadline, todo)
+
+
+def _unhealthy(answer: tuple[int, str] | str) -> str:
+    if isinstance(answer, str):
+        return answer
+    status, text = answer
+    return "" if status == OK else f"HTTP status {status}: {read(text).alert}"

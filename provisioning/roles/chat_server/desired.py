@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import bcrypt
-
+from provisioning import accounts
 from provisioning.files import File, Folder
 from provisioning.state import Data, Desired, Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from concurrent.futures import Future
     from importlib.resources.abc import Traversable
 
-    from lab.plan import Plan, PlannedAccount
+    from lab.plan import Plan
     from provisioning.roles import RoleContext
 
 PACKAGES = (
@@ -37,11 +33,12 @@ PARAMETERS = ("other", "accounts")
 ROOT = "/srv/imlab-chat"
 LOGIN_FILE = "/root/phpmyadmin-login"
 MAX_NAME = 64  # characters, the width of accounts.name
-MAX_PASSWORD = 72  # bytes; bcrypt looks at no more
-COST = 10  # PHP's own default for password_hash()
 APACHE = "/usr/sbin/apache2"
 MARIADB = "/usr/sbin/mariadbd"
 SOCKET = "/run/mysqld/mysqld.sock"
+TLS_SETTINGS, CERTIFICATE, KEY = (
+    f"/etc/imlab-chat/{name}" for name in ("tls.conf", "server.pem", "server.key")
+)
 QUESTION = (
     "SELECT value FROM imlab_chat.provisioned WHERE name = 'schema';"
     " SELECT HEX(name), password_hash FROM imlab_chat.accounts ORDER BY HEX(name);"
@@ -72,7 +69,7 @@ def faults(context: RoleContext) -> tuple[str, ...]:
         if key not in PARAMETERS
     ]
     found += _other_faults(plan, context.host.name, parameters.get("other"))
-    found += _account_faults(plan, parameters.get("accounts"))
+    found += accounts.faults(plan, parameters.get("accounts"), _name_fault)
     return tuple(found)
 
 
@@ -88,31 +85,16 @@ def _other_faults(plan: Plan, own: str, other: Any) -> Iterator[str]:  # noqa: A
         yield f"other: {other!r} has no address"
 
 
-def _account_faults(plan: Plan, accounts: Any) -> Iterator[str]:  # noqa: ANN401 -- from YAML
-    if not isinstance(accounts, list | tuple) or not accounts:
-        yield "'accounts' must be a list of at least one name from the lab's accounts"
-        return
-    known = {account.name: account for account in plan.accounts}
-    for position, name in enumerate(accounts):
-        if not isinstance(name, str) or name not in known:
-            yield f"accounts: {name!r} is unknown; the lab's accounts are {', '.join(known)}"
-        elif name in accounts[:position]:
-            yield f"accounts: {name!r} is there twice"
-        else:
-            yield from _credential_faults(known[name])
-
-
-def _credential_faults(account: PlannedAccount) -> Iterator[str]:
-    if not account.name.strip() or len(account.name) > MAX_NAME or not account.name.isprintable():
-        yield f"accounts: {account.name!r} must have 1 to {MAX_NAME} printable characters"
-    if not 0 < len(account.password.encode()) <= MAX_PASSWORD or "\0" in account.password:
-        yield f"accounts: the password of {account.name!r} must have 1 to {MAX_PASSWORD} bytes"
+def _name_fault(name: str) -> str:
+    if name.strip() and len(name) <= MAX_NAME and name.isprintable():
+        return ""
+    return f"must have 1 to {MAX_NAME} printable characters"
 
 
 def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
     """Return the state that the host must have; the parameters are free of `faults`.
 
-    hashes -- account -> what `password_hash` returned for it.
+    hashes -- account -> what `accounts.password_hash` returned for it.
     """
     return Desired(
         programs=(APACHE, MARIADB, "mariadb", "start-stop-daemon"),
@@ -125,8 +107,8 @@ def desired(context: RoleContext, hashes: Mapping[str, str]) -> Desired:
             Folder("/var/lib/imlab-chat/sessions", 0o700, "www-data:www-data"),
             Folder("/var/lib/imlab-chat/phpmyadmin", 0o700, "www-data:www-data"),
         ),
-        files=(*_static_files(), _settings(context)),
-        services=_services(),
+        files=(*_static_files(), _settings(context), *_tls(context)),
+        services=_services(":443" if context.certificate else ":80"),
         data=(_database(hashes),),
     )
 
@@ -171,7 +153,21 @@ def _settings(context: RoleContext) -> File:
     return File(f"{ROOT}/settings.php", content.encode())
 
 
-def _services() -> tuple[Service, ...]:
+def _tls(context: RoleContext) -> tuple[File, ...]:
+    """Return what Apache needs for TLS; without a certificate, settings that say nothing."""
+    certificate = context.certificate
+    if certificate is None:
+        return (File(TLS_SETTINGS, b""),)
+    return (
+        File(TLS_SETTINGS, resources.files(__package__).joinpath("files", "tls.conf").read_bytes()),
+        File(CERTIFICATE, certificate.certificate),
+        File(KEY, certificate.key, 0o600),
+    )
+
+
+def _services(socket: str) -> tuple[Service, ...]:
+    """Return the daemons; socket -- where Apache listens last."""
+
     def daemon(*action: str) -> tuple[str, ...]:
         return ("start-stop-daemon", *action, "--oknodo", "--quiet")
 
@@ -193,8 +189,12 @@ def _services() -> tuple[Service, ...]:
             start=(APACHE, "-k", "start"),
             restart=(APACHE, "-k", "graceful"),
             pid_file="/run/apache2/apache2.pid",
-            socket=":80",
-            files=("/etc/apache2/apache2.conf", "/etc/imlab-chat/php.ini"),
+            socket=socket,
+            files=(
+                "/etc/apache2/apache2.conf",
+                "/etc/imlab-chat/php.ini",
+                *(TLS_SETTINGS, CERTIFICATE, KEY),
+            ),
         ),
     )
 
@@ -221,46 +221,6 @@ def _database(hashes: Mapping[str, str]) -> Data:
     )
 
 
-@dataclass(slots=True)
-class _Hashes:
-    """Hashes that were asked for, each made once: bcrypt takes 50 ms outside Python's lock."""
-
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "bcrypt"))
-    lock: Lock = field(default_factory=Lock)
-    made: dict[tuple[str, PlannedAccount], Future[str]] = field(default_factory=dict)
-
-    def get(self, lab: str, account: PlannedAccount) -> Future[str]:
-        with self.lock:
-            key = (lab, account)
-            if key not in self.made:
-                self.made[key] = self.pool.submit(password_hash, lab, account)
-            return self.made[key]
-
-
-_HASHES = _Hashes()
-
-
 def begin(context: RoleContext) -> dict[str, Future[str]]:
     """Begin to hash the accounts' passwords; desired() waits for the results."""
-    names = set(context.parameters["accounts"])
-    plan = context.plan
-    return {a.name: _HASHES.get(plan.lab, a) for a in plan.accounts if a.name in names}
-
-
-def password_hash(lab: str, account: PlannedAccount) -> str:
-    """Return what PHP's password_verify() checks: bcrypt, cost 10.
-
-    The salt is made from the names of lab and account, not from chance: it need only differ
-    between accounts, and so the same plan wants the same state.
-    """
-    digest = hashlib.sha256(f"{lab}\0{account.name}".encode()).digest()[:16]
-    salt = f"$2b${COST:02d}$".encode() + _bcrypt_base64(digest)
-    hashed = bcrypt.hashpw(account.password.encode(), salt).decode()
-    return re.sub(r"^\$2b\$", "$2y$", hashed)  # the same algorithm by the name PHP has for it
-
-
-def _bcrypt_base64(digest: bytes) -> bytes:
-    """Return 16 bytes as bcrypt writes a salt: 22 characters of its own alphabet."""
-    alphabet = b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-    bits = int.from_bytes(digest) << 4  # 128 bits, filled up to 22 times 6
-    return bytes(alphabet[bits >> shift & 63] for shift in range(126, -1, -6))
+    return accounts.begin(context.plan, context.parameters["accounts"])
