@@ -285,9 +285,11 @@ def reused(flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDA
         other = flows[flow]["side"][1 - direction]
         side["isn"] = seq
         side["again"] = (seq + 1) & WORD
-        other["again"] = ack
         side["flags"] |= SIDE_AGAIN
-        other["flags"] |= SIDE_AGAIN
+        # Where it acknowledges what the other end began with, that end goes on as it was.
+        if not other["flags"] & SIDE_ISN or ack != (i64(other["isn"]) + 1) & WORD:
+            other["again"] = ack
+            other["flags"] |= SIDE_AGAIN
         return 2
     return 0
 

@@ -76,6 +76,8 @@ def segment(
         return
     if wire - at < header:
         packet["status"] |= MALFORMED
+        if header >= 20 and end - at >= 20:
+            tcp.opened(flags, frame, time, flow, direction, flows)
         return
     length = wire - at - header
     packet["payload_length"] = length
