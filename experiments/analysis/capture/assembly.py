@@ -205,10 +205,13 @@ def deliver(
         seq = (seq + 1) & WORD
     if other["pending"] >= 0 and flags & ACK:
         _settle(ack, frame, flow, 1 - direction, flows, pending, extents, state)
-    if side["flags"] & SIDE_AGAIN and length > 0 and seq == side["again"]:
-        _forward(frame, flow, direction, flows, pending, extents, state)
-        side["expected"] = seq
-        side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
+    if side["flags"] & SIDE_AGAIN and length > 0:
+        if seq == side["again"]:
+            _forward(frame, flow, direction, flows, pending, extents, state)
+            side["expected"] = seq
+            side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
+        elif seq == side["expected"]:
+            side["flags"] = i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)  # it was a stray one
     if not side["flags"] & SIDE_STARTED:
         side["expected"] = seq
         side["flags"] |= SIDE_STARTED
