@@ -207,7 +207,7 @@ def _segment(  # noqa: ANN202 - see differences
 def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN001 - see differences
     name = f"{transport}.stream"
     rows = reading.packets
-    renewed = _renewed(reading, told) if transport == "tcp" else {}
+    renewals, unmeant = _misled(reading, told) if transport == "tcp" else ({}, {})
     # Of UDP in UDP `follow` mixes the layers.
     tunnelled = rows["outer"] != layout.NONE
     tunnels = set(rows["outer"][tunnelled].tolist())
@@ -228,9 +228,10 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
             mine = ours.side(forward=forward)
             missing = ours.missing(forward=forward)
             same = _alike(mine, other, missing)
-            if not same and ours.flow in renewed:
+            odd = renewals.get(ours.flow, []), unmeant.get(ours.flow, [])
+            if not same and any(odd):
                 last = int(reading.flows[ours.flow]["last_frame"])
-                others = _otherwise(path, renewed[ours.flow], number, last, end)
+                others = _otherwise(path, *odd, number, last, end)
                 same = any(_holds(mine, parts, missing) for parts in others)
             if not same:
                 pairs = enumerate(zip(mine, other, strict=False))
@@ -263,49 +264,64 @@ def _holds(mine: bytes, parts: list[bytes], missing: int) -> bool:
     return True
 
 
-def _renewed(reading, told) -> dict[int, list[int]]:  # noqa: ANN001 - see differences
-    """Return per flow the frames of each SYN, ACK from which Wireshark counts anew.
+def _misled(reading, told) -> tuple[dict[int, list[int]], dict[int, list[int]]]:  # noqa: ANN001 - see differences
+    """Return per flow the frames that mislead `follow`; see docs/analysis.md.
 
-    Either a second one with another number, or the first one when data of its side was captured
-    before it. Wireshark's `follow` adds numbers that were counted from different beginnings: see
-    docs/analysis.md.
+    Of two kinds: a SYN, ACK from which Wireshark counts anew, a second one with another number or
+    the first one when data of its side was captured before it; and a segment without the ACK flag,
+    the acknowledgement of which means nothing.
     """
     bases: dict[tuple[int, int], int] = {}
-    found: dict[int, list[int]] = {}
+    renewals: dict[int, list[int]] = {}
+    unmeant: dict[int, list[int]] = {}
     both = layout.SYN | layout.ACK
     for row, theirs in zip(reading.packets, told, strict=False):
         raw, seq = (theirs[name].split(",")[-1] for name in ("tcp.seq_raw", "tcp.seq"))
         if not raw or not seq or row["flow"] == layout.NONE or row["status"] & layout.QUOTED:
             continue
-        key = int(row["flow"]), int(row["direction"])
+        frame, flow, flags = int(theirs["frame.number"]), int(row["flow"]), int(row["tcp_flags"])
+        key = flow, int(row["direction"])
         base = (int(raw) - int(seq)) & 0xFFFFFFFF
-        if row["tcp_flags"] & both == both and bases.get(key, base) != base:
-            found.setdefault(key[0], []).append(int(theirs["frame.number"]))
+        anew = bases.get(key, base) != base or theirs["tcp.analysis.reused_ports"]
+        if flags & both == both and anew:
+            renewals.setdefault(flow, []).append(frame)
+        if not flags & layout.ACK and row["ack"]:
+            unmeant.setdefault(flow, []).append(frame)
         bases[key] = base
-    return found
+    return renewals, unmeant
 
 
-def _otherwise(
-    path: Path, renewals: list[int], number: int, last: int, end: tuple[str, int]
+def _otherwise(  # noqa: PLR0913, PLR0917 - one capture, seen in two ways
+    path: Path,
+    renewals: list[int],
+    unmeant: list[int],
+    number: int,
+    last: int,
+    end: tuple[str, int],
 ) -> Iterator[list[bytes]]:
-    """Return what `follow` says of one end, in parts, when nothing is counted anew.
+    """Return what `follow` says of one end, in parts, when nothing misleads it.
 
-    First as if the SYN, ACKs were not there: so if they are stray, or were captured late. Then as
-    if the capture began anew with each: so if they open another connection.
+    First as if the frames were not there: so if SYN, ACKs are stray, or were captured late. Then
+    as if the capture began anew with each SYN, ACK: so if they open another connection.
     """
     less = path.with_name(f"{path.name}.less.pcapng")
+    part = path.with_name(f"{path.name}.part.pcapng")
     try:
-        _editcap(path, less, *renewals)
+        _editcap(path, less, *renewals, *unmeant)
         yield [streams_of_tshark(less, "tcp", [number])[number].get(end, b"")]
+        if not renewals:
+            return
         starts = [1, *renewals, last + 1]
         parts = []
         for index, (start, stop) in enumerate(itertools.pairwise(starts)):
             _editcap("-r", path, less, f"{start}-{stop - 1}")
-            part = 0 if index else number
-            parts.append(streams_of_tshark(less, "tcp", [part])[part].get(end, b""))
+            _editcap(less, part, *(n - start + 1 for n in unmeant if start <= n < stop))
+            wanted = 0 if index else number
+            parts.append(streams_of_tshark(part, "tcp", [wanted])[wanted].get(end, b""))
         yield parts
     finally:
         less.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def _editcap(*words: object) -> None:
