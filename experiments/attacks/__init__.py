@@ -24,7 +24,7 @@ from lab.plan import DEFAULT_PROVIDER
 from provisioning.files import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from experiments.workloads import Stage
     from lab.plan import Plan
@@ -72,8 +72,8 @@ def order(plan: Plan, at: str, targets: Iterable[str]) -> dict[str, Any]:
 
 def _end(plan: Plan, name: str) -> dict[str, str]:
     adapter = next(each for each in plan.host(name).adapters if each.address)
-    assert adapter.address is not None  # noqa: S101 -- `faults` has seen to it
-    return {"name": name, "adapter": adapter.name, "mac": adapter.mac, "address": adapter.address}
+    address = adapter.address or ""
+    return {"name": name, "adapter": adapter.name, "mac": adapter.mac, "address": address}
 
 
 @dataclass
@@ -142,21 +142,22 @@ def start(
     """
     told = {**numbers, **order(stage.plan, at, targets)}
     session = stage.sessions[at]
-    _put(session)
+    put(session)
     stream = session.stream([*PYTHON, f"ends.{name}"], deadline=START_DEADLINE)
     running = Running(stream, name, at)
     running.tell(json.dumps(told))
     return running
 
 
-def _put(session: Session) -> None:
+def put(session: Session) -> None:
+    """Put the programs on a host."""
     session.put_many(
         File(f"{PLACE}/ends/{path.name}", path.read_bytes(), 0o600)
         for path in sorted(ENDS.glob("*.py"))
     )
 
 
-def wait_for(what: str, why_not: Any, deadline: float = START_DEADLINE) -> None:  # noqa: ANN401 -- () -> str
+def wait_for(what: str, why_not: Callable[[], str], deadline: float = START_DEADLINE) -> None:
     """Ask until there is nothing against it any more. Raises LabError with the last reason."""
     until = time.monotonic() + deadline
     while reason := why_not():

@@ -17,9 +17,11 @@ def check(facts: Facts, transport: str, *, accepted: bool, defence: str = "none"
     the victim's.
     """
     told = facts.results.get("forgery", {})
-    row = next((r for r in told.get("rounds", []) if r["defence"] == defence), None)
-    if row is None:
+    rounds = told.get("rounds", [])
+    place = next((n for n, row in enumerate(rounds) if row["defence"] == defence), None)
+    if place is None:
         return not_measured("nothing was forged")
+    row = rounds[place]
     what = "datagrams" if transport == "udp" else "connections"
     if not row["honest"][what]:
         return not_measured(f"the receiver takes no {what} at all, honest ones neither")
@@ -29,36 +31,38 @@ def check(facts: Facts, transport: str, *, accepted: bool, defence: str = "none"
         guesses = row["sent"]["guesses"]
         text += f", with {guesses} guesses of the number that only {told['victim']} was told"
     text += f"; {row['honest'][what]} of 1 in the attacker's own name. Defence: {defence}."
-    evidence = [stored("results.json", f"forgery, defence {defence}"), *_seen(facts, transport)]
+    evidence = [stored("results.json", f"forgery, defence {defence}")]
+    evidence += _seen(facts, transport, row, place)
     right = taken == (sent if accepted else 0)
     return Outcome(Verdict.CONFIRMED if right else Verdict.REFUTED, text, evidence)
 
 
-def _seen(facts: Facts, transport: str) -> list[dict[str, Any]]:
-    """Return the forged frames where they left, and what the victim was told of them."""
+def _seen(facts: Facts, transport: str, row: dict[str, Any], place: int) -> list[dict[str, Any]]:
+    """Return the forged frames of one round where they left, and what the victim was told of them.
+
+    place -- of the round: rounds were made one after the other, and each sent the same number.
+    """
     told = facts.results["forgery"]
     victim, receiver = (told["addresses"][key] for key in ("victim", "receiver"))
+    sent = row["sent"]["datagrams"]
+    if transport == "tcp":
+        sent = row["sent"]["connections"] + row["sent"]["guesses"]
     evidence = []
     for observer in facts.observers:
-        rows = [
-            row
-            for row in observer["packet_list"]
-            if (row[2], row[3]) == (victim, receiver) and _is(row, transport)
-        ]
-        if observer["host"] == told["attacker"] and rows:
-            shows = f"{len(rows)} frames from {victim} leave the attacker's adapter"
-            evidence.append(frames(observer, [row[0] for row in rows[:_EXAMPLES]], shows))
+        rows = [each for each in observer["packet_list"] if each[4] == transport.upper()]
+        if observer["host"] == told["attacker"]:
+            left = [each[0] for each in rows if (each[2], each[3]) == (victim, receiver)]
+            left = left[place * sent : (place + 1) * sent]
+            if left:
+                shows = f"{len(left)} frames with the address of {told['victim']} leave here"
+                evidence.append(frames(observer, left[:_EXAMPLES], shows))
         if transport == "tcp" and observer["host"] == told["victim"]:
-            back = [row for row in observer["packet_list"] if (row[2], row[3]) == (receiver, victim)
-                    and _is(row, "tcp") and "SYN, ACK" in row[6]]  # fmt: skip
-            if back:
-                shows = f"the answers go to {told['victim']}, which opened nothing and resets them"
-                evidence.append(frames(observer, [row[0] for row in back[:_EXAMPLES]], shows))
+            answers = [each[0] for each in rows if (each[2], each[3]) == (receiver, victim)
+                       and "SYN, ACK" in each[6]]  # fmt: skip
+            if answers:
+                shows = f"{told['victim']} is told numbers for what it did not ask, and resets"
+                evidence.append(frames(observer, answers[:_EXAMPLES], shows))
     return evidence
-
-
-def _is(row: list[Any], transport: str) -> bool:
-    return ("[" in str(row[6])) == (transport == "tcp") if row[4] in {"TCP", "UDP"} else False
 
 
 CHECK = check
