@@ -285,7 +285,7 @@ def _misled(reading, told) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
         anew = bases.get(key, base) != base or theirs["tcp.analysis.reused_ports"]
         if flags & both == both and anew:
             renewals.setdefault(flow, []).append(frame)
-        if not flags & layout.ACK and row["ack"]:
+        if not flags & both and row["ack"]:
             unmeant.setdefault(flow, []).append(frame)
         bases[key] = base
     return renewals, unmeant

@@ -27,7 +27,6 @@ from experiments.analysis.capture.layout import (
     SIDE_ISN,
     SIDE_RST,
     SIDE_SACK,
-    SIDE_STARTED,
     SIDE_SYN,
     SIDE_UNSCALED,
     SPURIOUS_RETRANSMISSION,
@@ -285,12 +284,8 @@ def reused(flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDA
     if kind == SYN | ACK and seq != side["isn"]:
         other = flows[flow]["side"][1 - direction]
         side["isn"] = seq
-        if i64(side["stream"]) + i64(side["missing"]) or side["pending"] >= 0:
-            side["again"] = (seq + 1) & WORD
-            side["flags"] |= SIDE_AGAIN
-        else:  # nothing came yet, so here it begins
-            side["expected"] = (seq + 1) & WORD
-            side["flags"] |= SIDE_STARTED
+        side["again"] = (seq + 1) & WORD
+        side["flags"] |= SIDE_AGAIN
         # Where it acknowledges what the other end sent before, that end goes on as it was.
         first = (i64(other["isn"]) + 1) & WORD
         known = other["flags"] & SIDE_ISN and not before(ack, first)
