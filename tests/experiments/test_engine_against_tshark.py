@@ -113,8 +113,8 @@ def test_fragments(tmp_path: Path, seed: int) -> None:
             out.append(f.ethernet(packet))
             continue
         cut = f.fragments4 if packet[0] >> 4 == 4 else f.fragments6
-        # Never with the bit 0x800, which the VLANs have: Wireshark mixes the two by exclusive or.
-        ident = (number & ~0x7FF) << 1 | number & 0x7FF
+        # Never with bits that protocols or VLANs have: Wireshark mixes the three by exclusive or.
+        ident = (number & 0x3F) << 5 | (number >> 6 & 0xF) << 12
         pieces = cut(packet, 8 * random.randrange(3, 40), ident)
         if random.random() < 0.3:
             random.shuffle(pieces)

@@ -284,6 +284,8 @@ def reused(flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDA
     if kind == SYN | ACK and seq != side["isn"]:
         other = flows[flow]["side"][1 - direction]
         side["isn"] = seq
+        if flags & (FIN | RST):
+            return 2  # nobody sends that to open a connection
         side["again"] = (seq + 1) & WORD
         side["flags"] |= SIDE_AGAIN
         # Where it acknowledges what the other end sent before, that end goes on as it was.

@@ -9,9 +9,11 @@ from experiments.analysis.capture import flows as table
 from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
+    FIN,
     MALFORMED,
     NONE,
     PORTS_REUSED,
+    RST,
     SYN,
     TCP,
     TUNNELLED,
@@ -43,7 +45,7 @@ def segment(
     flow, direction, slot = table.find(
         window, source, target, version, TCP, source_port, target_port, flows, slots, state
     )
-    status = 0
+    status = judged = 0
     if flow >= 0:
         judged = tcp.reused(flags, seq, ack, flow, direction, flows)
         if judged:
@@ -101,6 +103,8 @@ def segment(
     packet["status"] |= status
     if flags & SYN:
         tcp.options(window, at + 20, start, flags, flow, direction, flows)
+    if judged == 2 and flags & (FIN | RST):
+        return  # and nobody takes its bytes (RFC 9293, 3.10.7.4)
     captured = min(end, wire) - start
     packet["payload"] = base + start
     packet["payload_captured"] = captured
