@@ -124,6 +124,7 @@ def main() -> None:
     if not any(corpus.iterdir()):
         seeds(corpus)
     np.seterr(all="ignore")
+    one(next(corpus.iterdir()).read_bytes())  # what is compiled at first use is no timeout
     argv = [sys.argv[0], f"-max_total_time={SECONDS}", "-timeout=25", "-rss_limit_mb=1536"]
     atheris.Setup([*argv, "-max_len=16384", *options, str(corpus)], one)
     atheris.Fuzz()

@@ -98,7 +98,8 @@ def _read(stream: Stream, decoder: Decoder, keys: bytes, depth: int) -> Decoded:
 
 
 def _choose(stream: Stream) -> Decoder:
-    return next(decoder for decoder in _ordered() if decoder.recognises(stream))
+    found = (decoder for decoder in _ordered() if decoder.recognises(stream))
+    return next(found, _table()[_LAST])  # its first chunks may all be empty
 
 
 def _mirrored(stream: Stream, most: int | None = None) -> Stream:

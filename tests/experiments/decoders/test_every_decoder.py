@@ -71,6 +71,14 @@ def test_any_bytes_are_survived(name: str, turns: list[Turn], *, udp: bool) -> N
             decoder.open(followed, tls()[1])
 
 
+def test_bytes_after_much_silence_are_read() -> None:
+    """Dozens of datagrams without a byte come before the first that has some."""
+    followed = stream([*[(True, b"")] * 40, (True, b"\x01\x02")], protocol="udp")
+    decoded = decode(followed)
+    assert decoded
+    assert decoded.protocol == "unknown"
+
+
 @pytest.mark.parametrize("name", sorted(CORPUS))
 @given(data=st.data())
 @QUICK
