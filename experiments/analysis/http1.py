@@ -84,8 +84,11 @@ class Message:
 
     def header(self, name: str) -> str:
         """Return a field's value, the first if it is there several times, "" if it is not."""
-        wanted = name.lower()
-        return next((h.value for h in self.headers if h.name.lower() == wanted), "")
+        wanted, size = name.lower(), len(name)
+        for header in self.headers:
+            if len(header.name) == size and header.name.lower() == wanted:
+                return header.value
+        return ""
 
 
 def requests(data: bytes) -> tuple[list[Message], bool]:

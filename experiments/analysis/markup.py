@@ -39,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The target of a link or a form, and the bytes of the tag that it stands in."""
+    """The target of a link or a form elsewhere, and the bytes of the tag that it stands in."""
 
     target: str
     start: int
@@ -55,11 +55,20 @@ class Lenient(HTMLParser):
         return self.parse_bogus_comment(i)
 
 
-# A comment, or a tag with its name and attributes. Possessive, and no "<" in a tag outside of
-# quotes, so that a page of tags that never end is not read again from each of them.
-_TAG: Final = re.compile(
-    r"""<(?:!--|[!?]|/(?![a-zA-Z])|(/?)([a-zA-Z][^\s/<>]*+)((?:=\s*+(?:"[^"]{0,65536}"|'[^']{0,65536}')|[^<>])*+)>)"""
+# The rest of a tag. Possessive, and without "<" outside of quotes, so that a page of tags that
+# never end is not read again from each of them.
+_REST: Final = r"""((?:=\s*+(?:"[^"]{0,65536}"|'[^']{0,65536}')|[^<>])*+)>"""
+_TAG: Final = re.compile(r"<(?:!--|[!?]|/(?![a-zA-Z])|(/?)([a-zA-Z][^\s/<>]*+)" + _REST + ")")
+# Tags that make no difference here: most of a page. What has to be looked at are tags that shape
+# tables, fields, what is no markup, and links to elsewhere.
+_DULL: Final = (
+    r"<(?!/?(?:table|t[rdh]|br|input|script|style)[\s/>]"
+    r"|[^<>]*?(?:href|action)\s*+=\s*+[\"']?+\s*+(?:http|&))/?[a-zA-Z]"
+    + _REST.replace("((?:", "(?:(?:", 1)
 )
+# Atomic and not possessive: Python 3.11 does not go back to where a last repetition failed.
+_SKIPPED: Final = re.compile(f"(?>(?:[^<]++|{_DULL})*)", re.IGNORECASE)
+_STRIPPED: Final = re.compile(_DULL, re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(
     r"""([^\s/=>][^\s/=>]*+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']*+)))?"""
 )
@@ -67,6 +76,11 @@ _RAW: Final = {name: re.compile(f"</{name}[\\s/>]", re.IGNORECASE) for name in (
 # Tags that make a difference here, whatever their attributes are.
 _SHAPING: Final = frozenset({"table", "tr", "td", "th", "br"})
 _POINTING: Final = re.compile(r"href|action", re.IGNORECASE)
+
+
+def _end(pattern: re.Pattern[str], page: str, at: int) -> int:
+    found = pattern.match(page, at)
+    return found.end() if found else at
 
 
 class _Reader:
@@ -87,8 +101,12 @@ class _Reader:
 
     def _read(self) -> None:
         page, at = self._page, 0
-        while found := _TAG.search(page, at):
-            start, at = found.span()
+        while (start := _end(_SKIPPED, page, at)) < len(page):
+            found = _TAG.match(page, start)
+            if not found:
+                at = start + 1  # no tag: a sign like any other
+                continue
+            at = found.end()
             if found[2] is None:
                 ending = "-->" if found[0] == "<!--" else ">"
                 end = page.find(ending, at)
@@ -120,7 +138,10 @@ class _Reader:
     def _take(self, start: int, end: int) -> None:
         """Take the text up to a tag or comment into the open cell."""
         if self._cell and start > self._taken:
-            self._cell[1].append(unescape(self._page[self._taken : start]))
+            text = self._page[self._taken : start]
+            if "<" in text:
+                text = _STRIPPED.sub("", text)
+            self._cell[1].append(unescape(text))
         self._taken = end
 
     def _pointed(self, tag: str, written: str, start: int, end: int) -> None:

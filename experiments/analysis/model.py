@@ -90,6 +90,11 @@ class Stream:
     server: str
     chunks: tuple[Chunk, ...]
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is not a byte in it."""
+        return not any(chunk.data for chunk in self.chunks)
+
     def side(self, *, forward: bool) -> bytes:
         """Return all bytes of one direction."""
         return self._sides[forward][0]

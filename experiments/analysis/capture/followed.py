@@ -91,6 +91,11 @@ class Followed(Stream):
         """Return how many bytes a direction has."""
         return self._both("stream")[not forward]
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is not a byte in it."""
+        return not any(self._both("stream"))
+
     def missing(self, *, forward: bool) -> int:
         """Return how many bytes are known to be missing from a direction."""
         return self._both("missing")[not forward]

@@ -377,6 +377,9 @@ class Reading:
         if len(extents) == 1:
             return self._pass.fetch(int(extents["address"][0]), int(lengths[0]))
         into = np.empty(int(lengths.sum()), np.uint8)
+        if sources[0] == sources[-1] and (sources == sources[0]).all():
+            self._gather(int(sources[0]), offsets, lengths, into)
+            return into.tobytes()
         cuts = [0, *(np.flatnonzero(np.diff(sources)) + 1).tolist(), len(extents)]
         at = 0
         for first, last in pairwise(cuts):

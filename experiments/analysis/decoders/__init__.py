@@ -49,7 +49,7 @@ def decode(stream: Stream, keys: bytes = b"", *, hint: str = "") -> Decoded | No
 
 
 def _decode(stream: Stream, keys: bytes, hint: str, depth: int) -> Decoded | None:
-    if not any(chunk.data for chunk in stream.chunks):
+    if stream.empty:
         return None
     decoder = _table().get(hint) or _choose(stream)
     if decoder.name != _LAST:

@@ -65,7 +65,7 @@ class Unknown:
 
     def recognises(self, stream: Stream) -> bool:
         """Whether there are bytes."""
-        return any(chunk.data for chunk in stream.chunks)
+        return not stream.empty
 
     def decode(self, stream: Stream) -> Decoded:
         """Measure the stream."""
