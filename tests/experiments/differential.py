@@ -307,18 +307,17 @@ def _otherwise(  # noqa: PLR0913, PLR0917 - one capture, seen in two ways
     less = path.with_name(f"{path.name}.less.pcapng")
     part = path.with_name(f"{path.name}.part.pcapng")
     try:
-        _editcap(path, less, *renewals, *unmeant)
-        yield [streams_of_tshark(less, "tcp", [number])[number].get(end, b"")]
-        if not renewals:
-            return
-        starts = [1, *renewals, last + 1]
-        parts = []
-        for index, (start, stop) in enumerate(itertools.pairwise(starts)):
-            _editcap("-r", path, less, f"{start}-{stop - 1}")
-            _editcap(less, part, *(n - start + 1 for n in unmeant if start <= n < stop))
-            wanted = 0 if index else number
-            parts.append(streams_of_tshark(part, "tcp", [wanted])[wanted].get(end, b""))
-        yield parts
+        for dropped in ([], unmeant) if unmeant else ([],):
+            _editcap(path, less, *renewals, *dropped)
+            yield [streams_of_tshark(less, "tcp", [number])[number].get(end, b"")]
+            parts = []
+            starts = [1, *renewals, last + 1]
+            for index, (start, stop) in enumerate(itertools.pairwise(starts)):
+                _editcap("-r", path, less, f"{start}-{stop - 1}")
+                _editcap(less, part, *(n - start + 1 for n in dropped if start <= n < stop))
+                wanted = 0 if index else number
+                parts.append(streams_of_tshark(part, "tcp", [wanted])[wanted].get(end, b""))
+            yield parts
     finally:
         less.unlink(missing_ok=True)
         part.unlink(missing_ok=True)

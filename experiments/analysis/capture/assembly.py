@@ -209,9 +209,9 @@ def deliver(
         _settle(ack, frame, flow, 1 - direction, flows, pending, extents, state)
     if side["flags"] & SIDE_AGAIN and length > 0:
         if seq == side["again"]:
-            # What waits belongs to it if nothing came before and it lies close behind.
-            begins = i64(side["stream"]) + i64(side["missing"]) == 0 and side["pending"] >= 0
-            if not begins or (i64(pending[side["pending"]]["seq"]) - seq) & WORD >= _CLOSE:
+            # What waits closely behind it belongs to it, what does not to what was before.
+            at = i64(side["pending"])
+            if at < 0 or (i64(pending[at]["seq"]) - seq) & WORD >= _CLOSE:
                 _forward(frame, flow, direction, flows, pending, extents, state)
             side["expected"] = seq
             side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED

@@ -49,6 +49,8 @@ _CONTROL: Final = SYN | FIN | RST
 # trip is unknown, and how soon after the last duplicate ACK a retransmission is a fast one.
 _CLOSE: Final = 3_000_000
 _FAST: Final = 20_000_000
+# A SYN that lies so few bytes before the first byte that was captured belongs to it.
+_CLOSE_BY: Final = 1 << 20
 
 
 @kernel
@@ -59,10 +61,13 @@ def before(one: int, other: int) -> bool:
 
 @kernel
 def options(
-    window: NDArray[Any], at: int, end: int, flags: int, flow: int, direction: int,
+    window: NDArray[Any], at: int, end: int, whole: bool, flags: int, flow: int, direction: int,
     flows: NDArray[Any],
 ) -> None:  # fmt: skip
-    """Read MSS, window scale and SACK permitted of a SYN (RFC 9293, 3.2; RFC 7323; RFC 2018)."""
+    """Read MSS, window scale and SACK permitted of a SYN (RFC 9293, 3.2; RFC 7323; RFC 2018).
+
+    Where the capture cut it, not whole, what is not there may still have been sent.
+    """
     side = flows[flow]["side"][direction]
     other = flows[flow]["side"][1 - direction]
     found = UNKNOWN_SCALE
@@ -88,6 +93,8 @@ def options(
     side["shift"] = found
     if found >= 0:
         side["scale"] = found
+    if not whole:
+        return
     # Scaling is in force only if both SYNs asked for it (RFC 7323, 2.2).
     if side["scale"] == UNKNOWN_SCALE:
         side["scale"] = NO_SCALE
@@ -283,11 +290,13 @@ def reused(flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDA
         return 0
     if kind == SYN | ACK and seq != side["isn"]:
         other = flows[flow]["side"][1 - direction]
+        late = (i64(side["isn"]) - seq) & WORD < _CLOSE_BY
         side["isn"] = seq
         if flags & (FIN | RST):
             return 2  # nobody sends that to open a connection
-        side["again"] = (seq + 1) & WORD
-        side["flags"] |= SIDE_AGAIN
+        if not late or i64(side["stream"]) + i64(side["missing"]) == 0:
+            side["again"] = (seq + 1) & WORD
+            side["flags"] |= SIDE_AGAIN
         # Where it acknowledges what the other end sent before, that end goes on as it was.
         first = (i64(other["isn"]) + 1) & WORD
         known = other["flags"] & SIDE_ISN and not before(ack, first)

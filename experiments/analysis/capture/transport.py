@@ -98,11 +98,11 @@ def segment(
         return
     start = at + header
     tcp.opened(flags, frame, time, flow, direction, flows)
+    if flags & SYN:
+        tcp.options(window, at + 20, min(start, end), end >= start, flags, flow, direction, flows)
     if end < start:
         return  # its options are cut off; Wireshark says nothing of such a segment either
     packet["status"] |= status
-    if flags & SYN:
-        tcp.options(window, at + 20, start, flags, flow, direction, flows)
     if judged == 2 and flags & (FIN | RST):
         return  # and nobody takes its bytes (RFC 9293, 3.10.7.4)
     captured = min(end, wire) - start
