@@ -242,6 +242,51 @@ def report(_: Context, name: str, json: bool = False) -> None:
     _show_outcome(outcome, as_json=json)
 
 
+@task(
+    help={
+        "only": "systems and countermeasures, e.g. xmpp,tls; all by default",
+        "repeats": "messages in each cell; 60 by default, which the 95th percentile needs",
+        "again": "judge the matrix in this folder again, without a lab",
+        "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
+        "spec": "the lab: a file, or a name in vm_specs/",
+        "provider": "what makes the hosts, if the lab is not up yet",
+        "keep": "leave the lab up afterwards",
+        "out": "folder of the matrices",
+        **NAME,
+        **JSON,
+    },
+)
+@guarded
+def matrix(
+    _: Context,
+    only: str = "",
+    repeats: int = 0,
+    again: str = "",
+    claims: str = "",
+    spec: str = "im",
+    name: str = "",
+    provider: str = "netns",
+    keep: bool = False,
+    out: str = "",
+    json: bool = False,
+) -> None:
+    """Find out who reads what: every messaging system under every countermeasure."""
+    from commands import matrix as matrix_
+    from commands import runs
+
+    given = tuple(word for word in claims.split(",") if word)
+    options = matrix_.Options(
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None, provider,
+        Path(out) if out else runs.RUNS, keep, given,
+    )  # fmt: skip
+    with progress(quiet=json) as told:
+        if again:
+            outcome = matrix_.judge(Path(again), given, told.note)
+        else:
+            outcome = matrix_.run_matrix(options, told.note)
+    show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+
+
 @task(help=JSON)
 @guarded
 def runs(_: Context, json: bool = False) -> None:

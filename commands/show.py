@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from commands.labs import Raised
+    from commands.matrix import Outcome as MatrixOutcome
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
@@ -120,6 +121,36 @@ def verdict_table(
         f"report  {folder / 'report.html'}\ntime    {times}", no_wrap=True, overflow="ignore"
     )
     return Group(table, report)
+
+
+LEVELS = {
+    "everything": "[red]everything[/]",
+    "messages": "[red]messages[/]",
+    "passwords": "[yellow]passwords[/]",
+    "people": "[yellow]who they are[/]",
+    "times": "[green]size, time[/]",
+    "nothing": "[green]nothing[/]",
+    "open": "[yellow]? inconclusive[/]",
+    "unmeasured": "[dim]– not measured[/]",
+}
+
+
+def matrix_table(outcome: MatrixOutcome) -> Group:
+    """Return who reads what, a row a cell, and where the page is."""
+    cells = outcome.content["cells"]
+    observers = list(dict.fromkeys(name for cell in cells for name in cell["observers"]))
+    table = Table("system", "countermeasure", *observers, "median", "95 %")
+    for cell in cells:
+        levels = [cell["observers"].get(name, {}).get("level", "") for name in observers]
+        latency = cell["cost"]["latency_s"]
+        table.add_row(
+            escape(cell["system"]), escape(cell["countermeasure"]),
+            *(LEVELS.get(level, escape(level)) for level in levels),
+            *(f"{latency[name]['value'] * 1e3:.2f} ms" for name in ("median", "p95")),
+        )  # fmt: skip
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
+    said = Text(f"page  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore")
+    return Group(table, said)
 
 
 def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
