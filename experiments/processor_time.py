@@ -2,7 +2,7 @@
 
 /proc/PID/task/TID/schedstat begins with the nanoseconds that a thread has run (Linux kernel,
 Documentation/scheduler/sched-stats), and has only threads that are there. /proc/PID/stat counts
-those that have ended too, in hundredths of a second. So the larger of the two is taken. What a
+those that have ended too, in hundredths of a second. Both are told; whoever judges chooses. What a
 process that has ended used is in neither.
 """
 
@@ -49,11 +49,12 @@ def used(session: Session) -> Used:
     return found
 
 
-def since(before: Used, after: Used) -> dict[str, float]:
-    """Return the seconds that each program has used between two looks: pure."""
-    total: dict[str, float] = {}
+def since(before: Used, after: Used) -> dict[str, list[float]]:
+    """Return what each program has used between two looks, both ways to count it: pure."""
+    total: dict[str, list[float]] = {}
     for (pid, program), seconds in after.items():
         earlier = before.get((pid, program), (0.0, 0.0))
-        spent = max(now - then for now, then in zip(seconds, earlier, strict=True))
-        total[program] = total.get(program, 0.0) + spent
-    return {program: round(seconds, 6) for program, seconds in sorted(total.items())}
+        sums = total.setdefault(program, [0.0, 0.0])
+        for way, (now, then) in enumerate(zip(seconds, earlier, strict=True)):
+            sums[way] = round(sums[way] + max(now - then, 0.0), 9)
+    return total

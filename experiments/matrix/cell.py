@@ -36,12 +36,16 @@ _PLACES: Final = {"store": "store", "memory": "server", "ends": "ends"}
 
 @dataclass(frozen=True)
 class View:
-    """An observer of a cell: what was in play there, what was seen, and the facts told."""
+    """An observer of a cell: what was in play there, what was seen, and the facts told.
+
+    expected, readable -- what the ground truth says must and can be read there, by id.
+    """
 
     observer: str
     seen: Seen
     in_play: dict[str, list[Item]]
     expected: frozenset[str]
+    readable: frozenset[str]
     told: tuple[metadata.Told, ...]
     unplanted: tuple[dict[str, Any], ...] = ()
 
@@ -97,7 +101,8 @@ def _wire(run: Run, truth: Truth, needles: Needles) -> Iterator[View]:
             *metadata.on_the_wire(truth, file, capture, start, sight),
         )
         name = f"{row['host']}/{row['adapter']}"
-        yield View(name, seen, in_play, expected, told, tuple(_unplanted(truth, capture)))
+        unplanted = tuple(_unplanted(truth, capture))
+        yield View(name, seen, in_play, expected, expected, told, unplanted)
 
 
 def _crosses(item: Item, sight: frozenset[str]) -> bool:
@@ -138,18 +143,16 @@ def _copies(run: Run, truth: Truth, needles: Needles) -> Iterator[View]:
             sightings.in_a_copy(seen, run.folder.path, sight, needles)
         place = _PLACES.get(name, sights[0]["place"])
         in_play = {kind: truth.of_kind(kind) for kind in secrets.KINDS}
-        # A process forgets: what its memory holds is measured, and nothing is expected of it.
-        expected = frozenset(
-            item.id
-            for items in in_play.values()
-            for item in items
-            if place in item.readable and place != "server"
+        readable = frozenset(
+            item.id for items in in_play.values() for item in items if place in item.readable
         )
+        # A process forgets: what its memory holds is measured, and nothing is expected of it.
+        expected = frozenset() if place == "server" else readable
         told = (
             *metadata.with_whom(truth, seen, stored=True),
             *metadata.in_store(truth, seen),
         )
-        yield View(name, seen, in_play, expected, told)
+        yield View(name, seen, in_play, expected, readable, told)
 
 
 def _rows(truth: Truth, view: View) -> Iterator[dict[str, Any]]:
@@ -250,7 +253,7 @@ def _score(truth: Truth, views: list[View]) -> dict[str, Any]:
             "expected": len(view.expected),
             "found": len(view.expected & seen),
             "missed": sorted(view.expected - seen),
-            "beyond": sorted(seen - view.expected),
+            "beyond": sorted(seen - view.readable),
             "decoys": sum(item.decoy for item in truth.items),
             "decoys_found": sorted(
                 item.id for item in truth.items if item.decoy and item.id in view.seen.found

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from experiments.matrix.secrets import Person, Truth
 
 COVERAGE: Final = 0.95
+TICKS_OF_DOUBT: Final = 0.02  # seconds: two of the kernel's hundredths
+WORTH_TELLING: Final = 0.01  # of what was used at a place
 
 
 def ranks(number: int, share: float) -> tuple[int, int] | None:
@@ -115,19 +117,32 @@ def _round_trips(reading: Reading, away: Person, start: float) -> int:
 
 
 def _processor(run: Run) -> dict[str, Any]:
-    """Return the processor seconds a message, by place: the median of the conversation's parts."""
+    """Return the processor seconds a message, by place: the median of the conversation's parts.
+
+    Of a program whose threads come and go, those that are there at a look tell too little; then
+    the coarser count of all of them is taken (experiments.processor_time).
+    """
     parts = run.results["chat"]["talk"]["parts"]
     places: dict[str, list[float]] = {}
-    for part in parts:
-        for place, programs in part["cpu_s"].items():
-            places.setdefault(place, []).append(sum(programs.values()) / part["lines"])
-    programs = sorted({
-        f"{place}: {program}"
-        for part in parts
-        for place, used in part["cpu_s"].items()
-        for program, seconds in used.items()
-        if seconds > 0
-    })  # fmt: skip
+    shares: dict[str, dict[str, float]] = {}
+    for place in parts[0]["cpu_s"]:
+        names = sorted({name for part in parts for name in part["cpu_s"][place]})
+        values = [0.0] * len(parts)
+        for name in names:
+            counts = [part["cpu_s"][place].get(name, [0.0, 0.0]) for part in parts]
+            exact, coarse = (sum(count[way] for count in counts) for way in (0, 1))
+            way = int(coarse > exact + TICKS_OF_DOUBT)
+            for number, count in enumerate(counts):
+                values[number] += count[way] / parts[number]["lines"]
+            if (coarse, exact)[not way]:
+                shares.setdefault(place, {})[name] = sum(count[way] for count in counts)
+        places[place] = values
+    programs = [
+        f"{place}: {name}"
+        for place, used in shares.items()
+        for name, seconds in used.items()
+        if seconds > WORTH_TELLING * sum(used.values())
+    ]
     return {
         "places": {place: quantile(values, 0.5) for place, values in places.items()},
         "programs": programs,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.evidence import canonical
+from experiments.evidence import RunFolder, canonical
 from experiments.matrix.cell import judge_cell
 from lab.errors import Fault, LabError
 
@@ -36,6 +37,24 @@ def judge(
     for path in paths:
         note(f"judging {path.name.partition('-')[2]}")
         cells.append(judge_cell(path))
-    content = {"format": FORMAT, "name": folder.name, "cells": cells}
+    cannot = folder / IMPOSSIBLE
+    content = {
+        "format": FORMAT,
+        "name": folder.name,
+        "cells": cells,
+        "impossible": json.loads(cannot.read_bytes()) if cannot.is_file() else [],
+        "claims": [_verdicts(path) for path in claims],
+    }
     (folder / MATRIX).write_bytes(canonical(content))
     return content
+
+
+def _verdicts(path: Path) -> dict[str, Any]:
+    """Return what a run says of its claims. Raises LabError when it was not judged."""
+    folder = RunFolder.open(path)
+    manifest = folder.manifest()
+    return {
+        "run": folder.name,
+        "title": manifest["experiment"].get("title") or manifest["name"],
+        "verdicts": folder.read_json("verdicts.json"),
+    }

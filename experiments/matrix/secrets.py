@@ -139,17 +139,17 @@ def _people(run: Run, chat: dict[str, Any]) -> Iterator[Person]:
         own = [visit for visit in chat["visits"] if visit["account"] == row["account"]]
         ends = [visit["started"] + visit["duration_s"] for visit in own]
         address = "127.0.0.1" if row["at"] == row["server"] else run.plan.address(row["at"])
+        joined = min(visit["started"] for visit in own)
+        signed = [visit for visit in own if visit["action"] == "sign_in"]
+        # A system that asks nobody who he is has no signing in.
+        ready = max((v["started"] + v["duration_s"] for v in signed), default=joined)
         yield Person(
             row["account"],
             row["at"],
             row["server"],
             address,
-            min(visit["started"] for visit in own),
-            max(
-                visit["started"] + visit["duration_s"]
-                for visit in own
-                if visit["action"] == "sign_in"
-            ),
+            joined,
+            ready,
             max(ends),
             chat["left"],
         )
