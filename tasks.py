@@ -279,7 +279,6 @@ def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
         "again": "judge the matrix in this folder again, without a lab",
         "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
         "spec": "the lab: a file, or a name in vm_specs/",
-        "provider": "what makes the hosts, if the lab is not up yet",
         "keep": "leave the lab up afterwards",
         "out": "folder of the matrices",
         **NAME,
@@ -295,7 +294,6 @@ def matrix(
     claims: str = "",
     spec: str = "im",
     name: str = "",
-    provider: str = "netns",
     keep: bool = False,
     out: str = "",
     json: bool = False,
@@ -306,7 +304,7 @@ def matrix(
 
     given = tuple(word for word in claims.split(",") if word)
     options = matrix_.Options(
-        tuple(word for word in only.split(",") if word), repeats, spec, name or None, provider,
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None,
         Path(out) if out else runs.RUNS, keep, given,
     )  # fmt: skip
     with progress(quiet=json) as told:
