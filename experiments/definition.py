@@ -1,6 +1,6 @@
 """Experiments as data: what is done to a lab, what is listened to, what is claimed.
 
-One YAML file of experiments/definitions/ each:
+One YAML file of experiments/definitions/ each, or of a folder there ("threats/forgery"):
 
     imlab_experiment: 1
     name: paper
@@ -63,7 +63,7 @@ class Experiment:
 
 def names() -> list[str]:
     """Return the names of the experiments that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in FOLDER.rglob("*.yaml"))
 
 
 def load(name: str) -> Experiment:
