@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,6 @@ import pytest
 from lab import image_recipe, images
 from lab.apt_sources import machine_sources
 from lab.errors import LabError
-from lab.image_recipe import Form, Recipe, load_recipe, recipe_names
 from lab.images import ImageRef, ensure_image, find_image, hold_image, list_images, remove_image
 from lab.userns import (
     CLONE_NEWNS,
@@ -380,20 +378,3 @@ def test_kill_9_leaves_nothing_half_made(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     assert not folder.exists()
-
-
-@pytest.mark.parametrize("form", ["rootfs", "disk"])
-@pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_comes_back_from_its_json(name: str, form: Form) -> None:
-    """What a run keeps of an image makes the same recipe again, with the same key."""
-    recipe = load_recipe(name, form)
-    again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
-    assert again == recipe
-    assert again.key("x") == recipe.key("x")
-
-
-def test_what_is_no_recipe_is_refused() -> None:
-    """A run of another version, or one made up: in words."""
-    for data in ({}, {"name": "x", "files": [1]}, {"colour": 1}):
-        with pytest.raises(LabError, match="recipe"):
-            Recipe.from_json(data)
