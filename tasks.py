@@ -257,6 +257,40 @@ def verify(_: Context, run: str, json: bool = False) -> None:
 @task(
     positional=["run"],
     help={
+        "run": "a run's name, folder or archive, or 'last'",
+        "provider": "what makes the hosts, instead of what made them then",
+        "out": "folder of the runs",
+        "strict": "exit 1 also when a measure lies outside of what it was",
+        "their-recipes": "build images by the run's recipes where ours differ (runs its commands)",
+        **JSON,
+    },
+)
+@guarded
+def rerun(
+    _: Context,
+    run: str,
+    provider: str = "",
+    out: str = "",
+    strict: bool = False,
+    their_recipes: bool = False,
+    json: bool = False,
+) -> None:
+    """Do a run again on this machine and compare; exit 1 unless the verdicts are equal."""
+    from commands import rerun as again
+    from commands import runs
+
+    folder = Path(out) if out else runs.RUNS
+    options = again.Options(folder, provider, their_recipes, strict)
+    with progress(quiet=json) as told:
+        outcome = again.rerun(run, options, told.note)
+    show(lambda: _view("rerun_view", outcome), outcome.to_json(), as_json=json)
+    if not outcome.same:
+        sys.exit(1)
+
+
+@task(
+    positional=["run"],
+    help={
         "run": "a run's name, its folder, or 'last'",
         "out": "folder or file of the archive; here by default",
         **JSON,
@@ -479,9 +513,9 @@ globals().update({own.name: _of_provider(own) for own in own_tasks.of_providers(
 
 
 def _view(name: str, value: object) -> RenderableType:
-    from commands import show as views
+    from commands import show, show_runs
 
-    view: RenderableType = getattr(views, name)(value)
+    view: RenderableType = getattr(show if hasattr(show, name) else show_runs, name)(value)
     return view
 
 
