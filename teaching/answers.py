@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from teaching.submissions import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 MAX_TEXT: Final = 4000
 MAX_ITEMS: Final = 200

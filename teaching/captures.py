@@ -16,6 +16,7 @@ import numpy as np
 from experiments.analysis import capture
 from experiments.analysis.capture.scan import Scanner, Secret
 from experiments.analysis.decoders import decode
+from experiments.eavesdrop import rows
 from lab.errors import LabError
 from teaching.submissions import shown
 
@@ -79,8 +80,7 @@ def look(path: Path, name: str, texts: Iterable[str]) -> Seen:
                     break
                 if followed.protocol == "tcp" and followed.length(forward=True):
                     ports.add(int(followed.server.rpartition(":")[2]))
-                # A followed stream has all that the decoders ask of one.
-                decoded = decode(followed)  # type: ignore[arg-type]
+                decoded = decode(rows.as_stream(followed))
                 if decoded is None:
                     continue
                 tls = tls or "tls" in (decoded.protocol, *decoded.inside)
@@ -150,9 +150,9 @@ def _ping_share(seen: Seen, ping: Mapping[str, str]) -> tuple[float, str]:
 
 
 def _macs(reading: Reading) -> frozenset[str]:
-    rows = reading.packets[:MOST_FRAMES]
+    links = reading.packets[:MOST_FRAMES]["link"]
     found = set()
-    for number in (np.flatnonzero(rows["link"] == ETHERNET) + 1).tolist():
+    for number in (np.flatnonzero(links == ETHERNET) + 1).tolist():
         frame = reading.frame(number)
         found |= {frame[:6], frame[6:12]}
     return frozenset(mac.hex(":") for mac in found if len(mac) == 6)  # noqa: PLR2004 - an address
@@ -160,17 +160,17 @@ def _macs(reading: Reading) -> frozenset[str]:
 
 def _pings(reading: Reading) -> tuple[tuple[str, str, int, bytes], ...]:
     """Return the pings (RFC 792, echo) of plain IPv4 packets."""
-    rows = reading.packets
-    found = []
-    for index in np.flatnonzero(rows["protocol"] == ICMP)[:MOST_PINGS].tolist():
-        packet = reading.frame(index + 1)[int(rows[index]["layer"]) :]
+    table = reading.packets
+    found: list[tuple[str, str, int, bytes]] = []
+    for index in np.flatnonzero(table["protocol"] == ICMP)[:MOST_PINGS].tolist():
+        packet = reading.frame(index + 1)[int(table[index]["layer"]) :]
         size = (packet[0] & 15) * 4 if packet else 0
         if len(packet) < size + 8 or packet[0] >> 4 != 4:  # noqa: PLR2004 - IPv4, its ICMP header
             continue
         kind = packet[size]
         if kind in {ECHO, ECHO_REPLY}:
-            ends = (str(ipaddress.IPv4Address(packet[at : at + 4])) for at in (12, 16))
-            found.append((*ends, kind, packet[size + 8 :]))
+            source, target = (str(ipaddress.IPv4Address(packet[at : at + 4])) for at in (12, 16))
+            found.append((source, target, kind, packet[size + 8 :]))
     return tuple(dict.fromkeys(found))
 
 

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 from jinja2 import Environment, StrictUndefined, TemplateError
 
-from experiments import definition
-from experiments.definition import Experiment, Step
 from lab.errors import Fault, LabError
 from lab.planning import make_plan
 from lab.spec import parse_spec
@@ -41,6 +39,10 @@ _TOP: Final = frozenset(
      "acts", "questions"}
 )  # fmt: skip
 _QUESTION: Final = frozenset({"id", "ask", "type", "answer", "options"})
+_REQUIRED: Final = ("id", "ask", "type", "answer")
+_KINDS: Final[dict[str, type]] = {
+    "title": str, "aim": str, "minutes": int, "listen_for": list, "values": dict, "questions": list,
+}  # fmt: skip
 #: What a capture is asked: see captures.py.
 NEEDS: Final = frozenset({"reads", "hides", "pings", "talks", "handshake", "tls", "scrambled"})
 
@@ -89,7 +91,8 @@ class Exercise:
     @property
     def points(self) -> float:
         """All points that there are."""
-        return sum(part.points for part in (*self.questions, *self.rules))
+        answers = sum(question.points for question in self.questions)
+        return answers + sum(rule.points for rule in self.rules)
 
     def text(self, name: str) -> str:
         """Return one of its files."""
@@ -117,17 +120,6 @@ class Assignment:
     def context(self) -> dict[str, Any]:
         """What templates of the exercise see."""
         return _context(self.exercise, self.student, self.values, self.plan)
-
-    def experiment(self) -> Experiment:
-        """Return the experiment with the student's values. Raises LabError."""
-        text = _fill(self.exercise.text("experiment.yaml.j2"), self.context, self.exercise.name)
-        data = yaml.safe_load(text)
-        steps = tuple(Step(*next(iter(step.items()))) for step in data["steps"])
-        made = Experiment(
-            data["name"], data.get("title", ""), data["spec"], data.get("seed", 0), steps, data, text
-        )
-        definition.check(made, self.plan)
-        return made
 
     def need(self, rule: Rule) -> dict[str, Any]:
         """Return what a rule asks of this student's captures."""
@@ -191,7 +183,7 @@ def assign(exercise: Exercise, student: Student, course: Course) -> Assignment:
     """Return the exercise as this student has it. Pure. Raises LabError."""
     own = values.of_student(course, student.id, exercise.name, exercise.values)
     context = _context(exercise, student, own, None)
-    spec_text = _fill(exercise.text("spec.yaml.j2"), context, exercise.name)
+    spec_text = fill(exercise.text("spec.yaml.j2"), context, exercise.name)
     spec = parse_spec(spec_text, f"spec of {exercise.name} for {student.id}")
     plan = make_plan(spec, name=lab_name(exercise, student))
     context = _context(exercise, student, own, plan)
@@ -230,8 +222,9 @@ def _context(
     }
 
 
-def _fill(template: str, context: dict[str, Any], name: str) -> str:
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701 - no HTML
+def fill(template: str, context: dict[str, Any], name: str) -> str:
+    """Fill in a template of the exercise of that name. Raises LabError."""
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - YAML and Markdown
     try:
         return environment.from_string(template).render(context)
     except TemplateError as error:
@@ -243,7 +236,7 @@ def _fill(template: str, context: dict[str, Any], name: str) -> str:
 def _fill_all(data: Any, context: dict[str, Any], name: str) -> Any:  # noqa: ANN401 - YAML data
     """Fill in every text of some data."""
     if isinstance(data, str):
-        return _fill(data, context, name)
+        return fill(data, context, name)
     if isinstance(data, list):
         return [_fill_all(item, context, name) for item in data]
     if isinstance(data, dict):
@@ -260,28 +253,31 @@ def _faults(data: object, rubric: object) -> list[str]:
     faults = [f"exercise.yaml: unknown key {key!r}" for key in data if key not in _TOP]
     if data.get("imlab_exercise") != FORMAT:
         faults.append(f"exercise.yaml: imlab_exercise must be {FORMAT}")
-    for key, kind in (
-        ("title", str), ("aim", str), ("minutes", int), ("listen_for", list), ("values", dict),
-        ("questions", list),
-    ):  # fmt: skip
-        if not isinstance(data.get(key), kind):
-            faults.append(f"exercise.yaml: {key} must be a {kind.__name__}")
+    faults += [
+        f"exercise.yaml: {key} must be a {kind.__name__}"
+        for key, kind in _KINDS.items()
+        if not isinstance(data.get(key), kind)
+    ]
     if faults:
         return faults
-    points = rubric.get("answers", {})
-    asked = set()
-    for number, row in enumerate(data["questions"], 1):
+    return [*_question_faults(data["questions"], rubric.get("answers", {})), *_rule_faults(rubric)]
+
+
+def _question_faults(questions: list[Any], points: dict[str, Any]) -> list[str]:
+    faults, asked = [], set()
+    for number, row in enumerate(questions, 1):
         asked.add(row.get("id"))
         faults += [f"question {number}: unknown key {key!r}" for key in row if key not in _QUESTION]
-        faults += [
-            f"question {number}: no {key}" for key in ("id", "ask", "type", "answer")
-            if key not in row
-        ]  # fmt: skip
+        faults += [f"question {number}: no {key}" for key in _REQUIRED if key not in row]
         if row.get("type") not in TYPES:
             faults.append(f"question {number}: type must be one of {', '.join(TYPES)}")
         if not isinstance(points.get(row.get("id"), {}).get("points"), (int, float)):
             faults.append(f"rubric.yaml: no points for the answer {row.get('id')!r}")
-    faults += [f"rubric.yaml: no question {name!r}" for name in points if name not in asked]
+    return faults + [f"rubric.yaml: no question {name!r}" for name in points if name not in asked]
+
+
+def _rule_faults(rubric: dict[str, Any]) -> list[str]:
+    faults = []
     for number, row in enumerate(rubric.get("captures", ()), 1):
         if not {"id", "say", "points", "need"} <= set(row):
             faults.append(f"rubric.yaml: capture {number} must have id, say, points and need")

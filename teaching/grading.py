@@ -96,7 +96,7 @@ def key_of(assignments: Iterable[Assignment], due: float | None = None) -> Key:
     """Make the key of a class."""
     made = {assignment.student.id: assignment for assignment in assignments}
     owners: dict[str, tuple[str, ...]] = {}
-    macs = {}
+    macs: dict[str, str] = {}
     for student, assignment in made.items():
         for text in assignment.telling:
             folded = answers.plain(text).casefold()
@@ -137,7 +137,9 @@ def grade(key: Key, student: Student, handed_in: list[Path]) -> Grade:
         status, note = (LATE if status == GRADED else status), "; ".join(filter(None, (note, late)))
         points *= part
     remarks = (*taken.remarks, *_unknown(assignment, given))
-    return Grade(student.id, student.name, status, round(points, 2), of, note, tuple(items), remarks)
+    return Grade(
+        student.id, student.name, status, round(points, 2), of, note, tuple(items), remarks
+    )
 
 
 def failed(key: Key, student: Student, why: str) -> Grade:
@@ -179,9 +181,7 @@ def _answer(
     if fault:
         return item
     said = given.get(question.id)
-    verdict = answers.check(
-        question.type, said, assignment.right[question.id], question.settings
-    )
+    verdict = answers.check(question.type, said, assignment.right[question.id], question.settings)
     points = round(question.points * verdict.share, 2)
     item = replace(item, points=points, reason=verdict.reason)
     others = _others(key, assignment, said)
@@ -211,9 +211,7 @@ def _unknown(assignment: Assignment, given: dict[str, Any]) -> list[str]:
 # -- captures --------------------------------------------------------------------------------
 
 
-def _captures(
-    key: Key, assignment: Assignment, files: list[tuple[str, Path]]
-) -> list[Item]:
+def _captures(key: Key, assignment: Assignment, files: list[tuple[str, Path]]) -> list[Item]:
     rules = [(rule, assignment.need(rule)) for rule in assignment.exercise.rules]
     if not rules:
         return []

@@ -83,7 +83,9 @@ def each(
             os.close(end)
 
 
-def _start(task: Task, work: Callable[[Task], dict[str, Any]], bounds: Bounds) -> tuple[int, _Child]:
+def _start(
+    task: Task, work: Callable[[Task], dict[str, Any]], bounds: Bounds
+) -> tuple[int, _Child]:
     mine, theirs = os.pipe()
     pid = os.fork()
     if pid == 0:

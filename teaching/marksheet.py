@@ -1,4 +1,4 @@
-"""The table of a class's grades: CSV for programs, XLSX for people. The same grades, the same bytes.
+"""The table of a class's grades: CSV and XLSX. The same grades give the same bytes.
 
 Cells that a spreadsheet would take for a formula are written as text: names come from strangers.
 """

@@ -63,9 +63,7 @@ def of_teacher(exercise: Exercise, grades: Sequence[Grade], strangers: Sequence[
         items=struggles(grades),
         summary=summary(grades),
         bars=distribution(grades),
-        flagged=[
-            (grade, item) for grade in grades for item in grade.items if item.flag
-        ],
+        flagged=[(grade, item) for grade in grades for item in grade.items if item.flag],
         names={grade.student: grade.name for grade in grades},
         strangers=strangers,
     )
@@ -91,7 +89,7 @@ def summary(grades: Sequence[Grade]) -> dict[str, Any]:
 
 
 def struggles(grades: Sequence[Grade]) -> list[dict[str, Any]]:
-    """Return each question and capture with the share of its points that the class got, worst first.
+    """Return each question and capture with the share of its points that was got, worst first.
 
     Of those only whose submission could be looked at.
     """
@@ -114,7 +112,7 @@ def struggles(grades: Sequence[Grade]) -> list[dict[str, Any]]:
 
 
 def distribution(grades: Sequence[Grade]) -> list[dict[str, Any]]:
-    """Return how many students are in each tenth of the points; those without a submission apart."""
+    """Return how many students are in each tenth of the points, of those with a submission."""
     counts = [0] * BARS
     for grade in grades:
         if grade.items:

@@ -43,33 +43,18 @@ class Student:
 def read(path: Path) -> tuple[Student, ...]:
     """Return the students in the file's order. Raises LabError with everything that is wrong."""
     doing = f"reading the roster {path.name}"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise LabError(
-            doing, error.strerror or str(error), fault=Fault.USER, todo="check the path"
-        ) from error
-    if len(data) > MAX_BYTES:
-        raise _wrong(doing, [f"the file has more than {MAX_BYTES >> 20} MiB"])
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise _wrong(doing, ["it is not UTF-8; export it as 'CSV UTF-8'"]) from None
-    try:
-        dialect: type[csv.Dialect] = csv.Sniffer().sniff(text[:4096].split("\n")[0], ",;\t")
-    except csv.Error:
-        dialect = csv.excel
+    text = _text(path, doing)
     faults: list[str] = []
     students: dict[str, Student] = {}
     try:
-        rows = csv.DictReader(text.splitlines(), dialect=dialect, strict=True)
+        rows = csv.DictReader(text.splitlines(), dialect=_dialect(text), strict=True)
         columns = [(name or "").strip().lower() for name in rows.fieldnames or ()]
         if "id" not in columns:
             raise _wrong(doing, [f"no column 'id' in the first line; there are: {columns}"])
         rows.fieldnames = columns
         for row in rows:
-            _take({k: v for k, v in row.items() if isinstance(v, str)}, rows.line_num, students,
-                  faults)  # fmt: skip
+            cells = {name: cell for name, cell in row.items() if isinstance(cell, str)}
+            _take(cells, rows.line_num, students, faults)
     except csv.Error as error:
         faults.append(f"no CSV: {error}")
     if not students and not faults:
@@ -81,9 +66,29 @@ def read(path: Path) -> tuple[Student, ...]:
     return tuple(students.values())
 
 
-def _take(
-    row: dict[str, str], line: int, students: dict[str, Student], faults: list[str]
-) -> None:
+def _text(path: Path, doing: str) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise LabError(
+            doing, error.strerror or str(error), fault=Fault.USER, todo="check the path"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise _wrong(doing, [f"the file has more than {MAX_BYTES >> 20} MiB"])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _wrong(doing, ["it is not UTF-8; export it as 'CSV UTF-8'"]) from None
+
+
+def _dialect(text: str) -> type[csv.Dialect]:
+    try:
+        return csv.Sniffer().sniff(text[:4096].split("\n", maxsplit=1)[0], ",;\t")
+    except csv.Error:
+        return csv.excel
+
+
+def _take(row: dict[str, str], line: int, students: dict[str, Student], faults: list[str]) -> None:
     student = row.get("id", "").strip().lower()
     name = " ".join(row.get("name", "").split()) or student
     key = " ".join(row.get("key", "").split())

@@ -184,7 +184,6 @@ def _tar(path: Path, taken: Submission, into: Path) -> None:
             if kind and stream is not None:
                 with stream:
                     _take(taken, name, kind, stream, into)
-            archive.members = []  # type: ignore[misc] # else it remembers every one
 
 
 def _inside(name: str) -> str:

@@ -7,6 +7,7 @@ lab's capture, in test_teaching_lab.py, have the same form), with that lab's har
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import tarfile
@@ -65,7 +66,7 @@ class Truth:
 
 
 def roster(count: int) -> tuple[Student, ...]:
-    """Return students s001, s002 …"""
+    """Return students s001, s002 and so on."""
     return tuple(Student(f"s{n:03d}", f"Student {n}") for n in range(1, count + 1))
 
 
@@ -144,7 +145,9 @@ def hand_in(folder: Path, student: Student, answers: object, captures: dict[str,
     os.utime(path, (DUE - 100, DUE - 100))
 
 
-def make(folder: Path, count: int = 200, seed: int = 6) -> tuple[tuple[Student, ...], dict[str, Truth]]:
+def make(
+    folder: Path, count: int = 200, seed: int = 6
+) -> tuple[tuple[Student, ...], dict[str, Truth]]:
     """Make the submissions of a class into a folder; return its students and the truth."""
     random = Random(seed)
     students = roster(count)
@@ -166,7 +169,7 @@ def _right(folder: Path, student: Student, _: Student, random: Random) -> Truth:
 
 
 def _partly(folder: Path, student: Student, _: Student, random: Random) -> Truth:
-    """Two of three messages, one more that is none, the password in small letters, no capture."""
+    """Hand in two of three messages, one that is none, the password in small letters."""
     work = assigned(student)
     v = work.values
     answers = right_answers(work)
@@ -175,25 +178,40 @@ def _partly(folder: Path, student: Student, _: Student, random: Random) -> Truth
     answers["stored"] = "yes"
     del answers["port"]
     hand_in(folder, student, answers, {}, random)
-    parts = {"who": 2, "sender": 1, "password": 1.5, "sent": 1, "received": 2, "port": 0, "stored": 0}
+    parts = {
+        "who": 2,
+        "sender": 1,
+        "password": 1.5,
+        "sent": 1,
+        "received": 2,
+        "port": 0,
+        "stored": 0,
+    }
     return Truth("partly", "graded", 7.5, of_items=parts)
 
 
 def _wrong(folder: Path, student: Student, _: Student, random: Random) -> Truth:
-    answers = {"who": ["CLIENT", "SERVER"], "sender": "CLIENT", "password": "hunter2",
-               "sent": ["HI", "Nightmare"], "received": "no idea", "port": 8080, "stored": "yes"}  # fmt: skip
+    answers = {
+        "who": ["CLIENT", "SERVER"],
+        "sender": "CLIENT",
+        "password": "hunter2",
+        "sent": ["HI", "Nightmare"],
+        "received": "no idea",
+        "port": 8080,
+        "stored": "yes",
+    }
     hand_in(folder, student, answers, {"chat.pcap": b"\xd4\xc3\xb2\xa1" + bytes(20)}, random)
     return Truth("wrong", "graded", 0)
 
 
 def _copied(folder: Path, student: Student, other: Student, random: Random) -> Truth:
-    """All answers of another student, and no capture: only what is the same for all is right."""
+    """Hand in another's answers and no capture: only what is the same for all is right."""
     hand_in(folder, student, right_answers(assigned(other)), {}, random)
     return Truth("copied", "graded", 2, ("copied",), (other.id,), {"port": 1, "stored": 1})
 
 
 def _anothers(folder: Path, student: Student, other: Student, random: Random) -> Truth:
-    """Right answers with another student's capture."""
+    """Hand in right answers with another student's capture."""
     work = assigned(student)
     capture = {"chat.pcap": capture_of(assigned(other))}
     hand_in(folder, student, right_answers(work), capture, random)
@@ -201,7 +219,7 @@ def _anothers(folder: Path, student: Student, other: Student, random: Random) ->
 
 
 def _malformed(folder: Path, student: Student, _: Student, random: Random) -> Truth:
-    """A right capture beside answers that are no YAML, or YAML that is meant to do harm."""
+    """Hand in a right capture beside answers that are no YAML, or YAML that is meant to do harm."""
     bomb = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
         b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 9)) for n in range(9)
     )
@@ -214,7 +232,7 @@ def _malformed(folder: Path, student: Student, _: Student, random: Random) -> Tr
 
 
 def _hostile(folder: Path, student: Student, _: Student, random: Random) -> Truth:
-    """An archive that is meant to do harm."""
+    """Hand in an archive that is meant to do harm."""
     maker = random.choice(HOSTILE)
     maker(folder, student)
     return Truth("hostile", "refused", 0)
@@ -228,11 +246,12 @@ def _nothing(folder: Path, student: Student, _: Student, random: Random) -> Trut
 
 
 def zip_bomb(folder: Path, student: Student) -> None:
-    """A few hundred kilobytes that say they are small and are 300 MiB of zeros."""
+    """Write a few hundred kilobytes that say they are small and are 300 MiB of zeros."""
     path = folder / f"{student.id}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(
-        "chat.pcap", "w", force_zip64=True
-    ) as out:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("chat.pcap", "w", force_zip64=True) as out,
+    ):
         out.write(b"\xd4\xc3\xb2\xa1")
         for _ in range(300):
             out.write(bytes(1 << 20))
@@ -243,35 +262,35 @@ def zip_bomb(folder: Path, student: Student) -> None:
 
 
 def tar_bomb(folder: Path, student: Student) -> None:
-    """A tar of 2 GiB of zeros, packed."""
-    path = folder / f"{student.id}.tar.gz"
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        entry = tarfile.TarInfo("chat.pcap")
-        entry.size = 2 << 30
-        archive.addfile(entry, _Zeros(256 << 20, entry.size))
+    """Write a packed tar whose one file has 2 GiB, as it says, of which the first 64 MiB come."""
+    entry = tarfile.TarInfo("notes.txt")
+    entry.size = 2 << 30
+    with gzip.open(folder / f"{student.id}.tar.gz", "wb", compresslevel=1) as out:
+        out.write(entry.tobuf())
+        for _ in range(64):
+            out.write(bytes(1 << 20))
 
 
-class _Zeros(io.RawIOBase):
-    """Zeros for the beginning of a file; the archive ends before it does."""
-
-    def __init__(self, _: int, size: int) -> None:
-        self.left = min(size, 64 << 20)
-        self.total = size
-
-    def read(self, size: int = -1) -> bytes:
-        self.total -= size
-        return bytes(size)
+def header_bomb(folder: Path, student: Student) -> None:
+    """Write a packed tar with a header of 1.5 GiB, which a reader would keep in memory."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = tarfile.XHDTYPE, 3 << 29
+    with gzip.open(folder / f"{student.id}.tar.gz", "wb", compresslevel=1) as out:
+        out.write(entry.tobuf())
+        piece = bytes(1 << 20)
+        for _ in range(1536):
+            out.write(piece)
 
 
 def traversal(folder: Path, student: Student) -> None:
-    """A path that leads out."""
+    """Write an archive with a path that leads out."""
     with zipfile.ZipFile(folder / f"{student.id}.zip", "w") as archive:
         archive.writestr("../../../../tmp/imlab-was-here", b"x")
         archive.writestr("answers.yaml", b"port: 80\n")
 
 
 def symlink_in_tar(folder: Path, student: Student) -> None:
-    """A link to a file of the machine under the name of the answers."""
+    """Write a link to a file of the machine under the name of the answers."""
     with tarfile.open(folder / f"{student.id}.tar", "w") as archive:
         entry = tarfile.TarInfo("answers.yaml")
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -279,7 +298,7 @@ def symlink_in_tar(folder: Path, student: Student) -> None:
 
 
 def device_in_tar(folder: Path, student: Student) -> None:
-    """A device under the name of a capture."""
+    """Write a device under the name of a capture."""
     with tarfile.open(folder / f"{student.id}.tar", "w") as archive:
         entry = tarfile.TarInfo("chat.pcap")
         entry.type = tarfile.CHRTYPE
@@ -287,36 +306,36 @@ def device_in_tar(folder: Path, student: Student) -> None:
 
 
 def symlink_in_folder(folder: Path, student: Student) -> None:
-    """A folder whose capture is a link."""
+    """Make a folder whose capture is a link."""
     (folder / student.id).mkdir()
     (folder / student.id / "chat.pcap").symlink_to("/dev/zero")
 
 
 def pipe_in_folder(folder: Path, student: Student) -> None:
-    """A folder with a pipe in it, which nobody writes to."""
+    """Make a folder with a pipe in it, which nobody writes to."""
     (folder / student.id).mkdir()
     os.mkfifo(folder / student.id / "answers.yaml")
 
 
 def link_itself(folder: Path, student: Student) -> None:
-    """A submission that is a link to the folder of all."""
+    """Make a submission that is a link to the folder of all."""
     (folder / student.id).symlink_to(folder)
 
 
 def many_files(folder: Path, student: Student) -> None:
-    """Thousands of files."""
+    """Write thousands of files."""
     with zipfile.ZipFile(folder / f"{student.id}.zip", "w") as archive:
         for number in range(5000):
             archive.writestr(f"{number}.txt", b"")
 
 
 def broken(folder: Path, student: Student) -> None:
-    """No archive at all."""
+    """Write what is no archive at all."""
     (folder / f"{student.id}.zip").write_bytes(b"PK\x03\x04" + bytes(100))
 
 
 def enormous(folder: Path, student: Student) -> None:
-    """A capture of a gigabyte (sparse) in a folder."""
+    """Write a capture of a gigabyte (sparse) in a folder."""
     (folder / student.id).mkdir()
     with (folder / student.id / "chat.pcap").open("wb") as out:
         out.write(b"\xd4\xc3\xb2\xa1")
@@ -324,7 +343,7 @@ def enormous(folder: Path, student: Student) -> None:
 
 
 HOSTILE = (
-    zip_bomb, traversal, symlink_in_tar, device_in_tar, symlink_in_folder, pipe_in_folder,
+    zip_bomb, tar_bomb, traversal, symlink_in_tar, device_in_tar, symlink_in_folder, pipe_in_folder,
     link_itself, many_files, broken, enormous,
 )  # fmt: skip
 MAKERS = dict(
