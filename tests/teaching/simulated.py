@@ -278,7 +278,7 @@ def header_bomb(folder: Path, student: Student) -> None:
     with gzip.open(folder / f"{student.id}.tar.gz", "wb", compresslevel=1) as out:
         out.write(entry.tobuf())
         piece = bytes(1 << 20)
-        for _ in range(1536):
+        for _ in range(1200):
             out.write(piece)
 
 

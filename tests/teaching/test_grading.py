@@ -37,7 +37,7 @@ def differences(grade: Grade, truth: simulated.Truth) -> list[str]:
     seen = (grade.status, grade.points, grade.flags)
     wanted = (truth.status, truth.points, truth.flags)
     found = [f"{grade.student} ({truth.kind}): {seen}, not {wanted}"] if seen != wanted else []
-    points = {item.id: item.points for item in grade.items}
+    points = {item.id: item.points for item in grade.items if item.kind == "answer"}
     found += [f"{grade.student}: {name}" for name, n in truth.of_items.items() if points[name] != n]
     others = {other for item in grade.items for other in item.others}
     return found + ([f"{grade.student}: {others}"] if others != set(truth.others) else [])
