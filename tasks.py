@@ -242,6 +242,36 @@ def report(_: Context, name: str, json: bool = False) -> None:
     _show_outcome(outcome, as_json=json)
 
 
+@task(positional=["run"], help={"run": "a run's name, folder or archive, or 'last'", **JSON})
+@guarded
+def verify(_: Context, run: str, json: bool = False) -> None:
+    """Find every byte of a run that is not what was sealed, and name its file; exit 1 if any."""
+    from commands import repeat
+
+    found = repeat.verify(run)
+    show(lambda: _view("verified_view", found), found.to_json(), as_json=json)
+    if found.facts:
+        sys.exit(1)
+
+
+@task(
+    positional=["run"],
+    help={
+        "run": "a run's name, its folder, or 'last'",
+        "out": "folder or file of the archive; here by default",
+        **JSON,
+    },
+)
+@guarded
+def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
+    """Make one archive of a run; the same run gives the same bytes."""
+    from commands import repeat
+
+    packed = repeat.pack(run, Path(out))
+    told = f"{packed['archive']}  {packed['bytes'] / 1e6:.1f} MB\nsha256 {packed['sha256']}"
+    show(lambda: told, packed, as_json=json)
+
+
 @task(help=JSON)
 @guarded
 def runs(_: Context, json: bool = False) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from commands.labs import Raised
+    from commands.repeat import Verified
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
@@ -133,6 +134,17 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
             escape(row["run"]), escape(row["experiment"]), escape(row["lab"]),
             f"{row['confirmed']} of {row['claims']}", f"{row['bytes'] / 1e6:.1f}", row["started"],
         )  # fmt: skip
+    return table
+
+
+def verified_view(found: Verified) -> Table | Text:
+    """Return whether a run is whole, or which files are not."""
+    if not found.facts:
+        seal = f"\nseal {found.seal}" if found.seal else ""
+        return Text(f"{found.run}: {found.files} files, every byte as it was sealed{seal}")
+    table = Table("file", "what is wrong", title=f"{escape(found.run)} is not what was sealed")
+    for fact in found.facts:
+        table.add_row(escape(fact.file), escape(fact.fault))
     return table
 
 

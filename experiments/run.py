@@ -16,6 +16,7 @@ from experiments import workloads
 from experiments.capture import Captures
 from experiments.definition import check
 from experiments.evidence import RunFolder, canonical
+from lab import images as image_cache
 from lab.version import VERSION
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from provisioning.sessions import Sessions
 
 LIBRARIES = ("cryptography", "invoke", "jinja2", "paramiko", "pydantic", "PyYAML", "rich")
+#: What a run tells of each image; meta.json of the cache has it.
+OF_AN_IMAGE = (
+    "name", "form", "key", "suite", "architecture", "builder", "recipe", "built", "packages",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,7 @@ def _run(
     folder.write("plan.json", plan.to_json())
     folder.write("experiment.yaml", experiment.text)
     folder.write("logs/run.log", "\n".join(log) + "\n")
+    folder.write("images.json", _images(record))
     folder.write("logs/packages.json", canonical(_packages(request.lab, sessions)))
     finished = datetime.now(UTC)
     durations["run"] = round((finished - started).total_seconds(), 4)
@@ -127,6 +133,16 @@ def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:
         rows = [line.split("\t") for line in listed.stdout.decode().splitlines()]
         packages[image] = {name: version for name, version in rows if version}
     return packages
+
+
+def _images(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the lab's images were made of: recipe and the version of every package."""
+    found = {}
+    for label, key in record.get("images", {}).items():
+        name = label.partition(" ")[0]
+        if meta := image_cache.meta_of(name, key):
+            found[label] = {"form": "rootfs"} | {k: meta[k] for k in OF_AN_IMAGE if k in meta}
+    return found
 
 
 def _software(record: dict[str, Any]) -> dict[str, str]:

@@ -152,6 +152,12 @@ def ensure_image(name: str, progress: Progress | None = None, form: Form = "root
     return found
 
 
+def meta_of(name: str, key: str) -> dict[str, Any] | None:
+    """Return meta.json of an image by its recipe's name and its key; None if it is not there."""
+    found = _read(_images() / f"{name}-{key}")
+    return found.meta if found else None
+
+
 def list_images() -> list[ImageRef]:
     """Return what the cache has, by name and age; sweep away what a killed process left."""
     sweep()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Connect = Callable[[str, int], SocketLike]
     """How a client connects to (address, port): `Session.connect`, or TLS around it."""
 
-Action = Literal["sign_in", "post", "incoming", "outgoing"]
+Action = Literal["sign_in", "post", "incoming", "outgoing", "ask"]
 Kind = Literal["message", "password", "user", "contact", "sealed"]
 """What a text is; contact -- somebody's address, as lists of contacts and messages have it;
 sealed -- the ciphertext of a message, for who knows its very characters."""

@@ -228,7 +228,9 @@ def _findings(observer: Observer, names: Names) -> list[dict[str, Any]]:
         stream = observer.capture.streams[index]
         for exposure in decoded.exposures if decoded else ():
             direction = _direction(stream, names, forward=exposure.forward)
-            key = (exposure.kind, exposure.text, exposure.where, direction)
+            key: tuple[str, ...] = (exposure.kind, exposure.text, exposure.where, direction)
+            if exposure.kind == "presence":  # its text is a state; whose it is stands beside it
+                key += (exposure.about.get("sender", ""), exposure.about.get("recipient", ""))
             row = found.setdefault(
                 key,
                 {

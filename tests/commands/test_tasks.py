@@ -32,7 +32,8 @@ PROGRAM = [
 EVERY_TASK = {
     "analyze", "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
     "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot",
-    "lab-status", "lab-up", "report", "reproduce", "run", "runs", "spec-check", "test",
+    "lab-status", "lab-up", "pack", "report", "reproduce", "run", "runs", "spec-check", "test",
+    "verify",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 
