@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
+    from teaching.gradebook import Gradebook
 
 MARKS = {
     "confirmed": "[green]✔ confirmed[/]",
@@ -174,6 +175,20 @@ def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     for host, names in there.items():
         table.add_row(escape(host), escape(", ".join(names)))
     return table
+
+
+def grades_table(graded: tuple[Gradebook, Path]) -> Group:
+    """Return a class's grades, and where its pages are."""
+    book, folder = graded
+    table = Table("student", "points", "status", "note")
+    for grade in book.grades:
+        flags = "".join(f" · {flag}" for flag in grade.flags)
+        table.add_row(
+            escape(f"{grade.name} ({grade.student})"), f"{grade.points:g} of {grade.of:g}",
+            escape(grade.status + flags), escape(grade.note),
+        )  # fmt: skip
+    lost = [Text(f"of nobody in the roster: {', '.join(book.strangers)}")] if book.strangers else []
+    return Group(table, *lost, Text(f"{folder}/: grades.csv, grades.xlsx, teacher.html, students/"))
 
 
 def doctor_view(checks: list[Finding]) -> Group:
