@@ -111,7 +111,7 @@ class People:
 
 
 @contextmanager
-def scene(  # noqa: PLR0913, PLR0917 -- who, where, with whom, under what, and where it is written down
+def scene(  # noqa: PLR0913 -- who, where, with whom, under what, and where it is written down
     stage: Stage,
     record: Record,
     system: str,
