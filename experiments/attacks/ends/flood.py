@@ -1,5 +1,7 @@
-"""Ask a server for more than it can give, within bounds: connections that are never completed, or
-many requests at a time.
+"""Ask a server for more than it can give, within bounds.
+
+Either connections that are never completed, or many connections that each ask now and then. Both
+go on until told to end, or until there have been enough.
 """
 
 from __future__ import annotations
@@ -13,11 +15,12 @@ import time
 
 from . import guard, packets
 
-MAX_SYNS = 2000
-MAX_REQUESTS, MAX_CONNECTIONS = 3000, 40
+MAX_SYNS = 1500
+MORE_SYNS, EVERY_S = 20, 0.2  # after the first ones, in place of those that the server gave up
+MAX_REQUESTS, MAX_CONNECTIONS = 3000, 64
+PAUSE_S = 0.2  # of a connection between two requests
 LONGEST_S = 15.0
 CONNECT_S = 1.0
-STARTED = 20  # requests that were answered or refused: from then on it counts as going on
 
 
 def syns(told: dict[str, object], target: tuple[str, int]) -> None:
@@ -26,13 +29,22 @@ def syns(told: dict[str, object], target: tuple[str, int]) -> None:
     sources = [str(each) for each in told["sources"]]  # type: ignore[attr-defined] # a list, from JSON
     sources = [each for each in sources if ipaddress.IPv4Address(each) in network]
     chance = random.Random(int(str(told["seed"])))  # noqa: S311 -- numbers, the same each time
-    count = min(int(str(told["count"])), MAX_SYNS)
+    clock, sent = guard.Clock(LONGEST_S), 0
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        for number in range(count):
-            source = (sources[number % len(sources)], 20_000 + number)
-            segment = packets.tcp(source, target, chance.getrandbits(32), 0, packets.SYN)
-            raw.sendto(segment, (target[0], 0))
-    guard.say(event="sent", syns=count)
+
+        def send(count: int) -> None:
+            for number in range(sent, min(sent + count, MAX_SYNS)):
+                source = (sources[number % len(sources)], 20_000 + number)
+                segment = packets.tcp(source, target, chance.getrandbits(32), 0, packets.SYN)
+                raw.sendto(segment, (target[0], 0))
+
+        send(first := int(str(told["count"])))
+        sent = min(first, MAX_SYNS)
+        guard.say(event="going")
+        while clock.left and not (ended := guard.told_to_end(EVERY_S)):
+            send(MORE_SYNS)
+            sent = min(sent + MORE_SYNS, MAX_SYNS)
+    guard.say(event="sent", syns=sent, to_the_end=ended and sent < MAX_SYNS)
 
 
 class Requests:
@@ -40,30 +52,38 @@ class Requests:
 
     def __init__(self, target: tuple[str, int], path: str, left: int) -> None:
         self.target, self.path, self.left = target, path, left
-        self.answered = self.failed = 0
+        self.opened = self.refused = self.answered = 0
         self.lock = threading.Lock()
         self.over = threading.Event()
         self.clock = guard.Clock(LONGEST_S)
 
     def run(self) -> None:
-        """Ask until it is over; a connection is kept as long as the server keeps it."""
+        """Ask now and then until it is over; a connection is kept as long as the server does."""
         link: http.client.HTTPConnection | None = None
         while not self.over.is_set() and self.clock.left:
-            with self.lock:
-                if not self.left:
-                    return
-                self.left -= 1
-            link = link or http.client.HTTPConnection(*self.target, timeout=CONNECT_S)
             try:
+                if link is None:
+                    link = http.client.HTTPConnection(*self.target, timeout=CONNECT_S)
+                    link.connect()
+                    self._count("opened")
+                    link.sock.settimeout(LONGEST_S)
+                with self.lock:
+                    if not self.left:
+                        return
+                    self.left -= 1
                 link.request("GET", self.path)
                 link.getresponse().read()
-                with self.lock:
-                    self.answered += 1
+                self._count("answered")
             except (OSError, http.client.HTTPException):
-                link.close()
+                self._count("refused")
+                if link:
+                    link.close()
                 link = None
-                with self.lock:
-                    self.failed += 1
+            self.over.wait(PAUSE_S)
+
+    def _count(self, what: str) -> None:
+        with self.lock:
+            setattr(self, what, getattr(self, what) + 1)
 
 
 def requests(told: dict[str, object], target: tuple[str, int]) -> None:
@@ -73,16 +93,20 @@ def requests(told: dict[str, object], target: tuple[str, int]) -> None:
     threads = [threading.Thread(target=work.run, daemon=True) for _ in range(connections)]
     for thread in threads:
         thread.start()
-    while work.answered + work.failed < STARTED and work.clock.left:
+    while work.opened + work.refused < connections and work.clock.left:
         time.sleep(0.01)
     guard.say(event="going")
     told_to_end = False
     while work.clock.left and any(thread.is_alive() for thread in threads) and not told_to_end:
         told_to_end = guard.told_to_end(0.05)
     work.over.set()
-    for thread in threads:
-        thread.join(2 * CONNECT_S)
-    guard.say(event="sent", answered=work.answered, failed=work.failed, to_the_end=told_to_end)
+    guard.say(
+        event="sent",
+        opened=work.opened,
+        refused=work.refused,
+        answered=work.answered,
+        to_the_end=told_to_end,
+    )
 
 
 def main() -> None:
