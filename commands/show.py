@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from commands.labs import Raised
     from commands.matrix import Outcome as MatrixOutcome
-    from commands.repeat import Verified
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
+    from teaching.gradebook import Gradebook
 
 MARKS = {
     "confirmed": "[green]✔ confirmed[/]",
@@ -167,17 +167,6 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
     return table
 
 
-def verified_view(found: Verified) -> Table | Text:
-    """Return whether a run is whole, or which files are not."""
-    if not found.facts:
-        seal = f"\nseal {found.seal}" if found.seal else ""
-        return Text(f"{found.run}: {found.files} files, every byte as it was sealed{seal}")
-    table = Table("file", "what is wrong", title=f"{escape(found.run)} is not what was sealed")
-    for fact in found.facts:
-        table.add_row(escape(fact.file), escape(fact.fault))
-    return table
-
-
 def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     """Return what each host of a lab is saved as."""
     if not any(there.values()):
@@ -186,6 +175,20 @@ def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     for host, names in there.items():
         table.add_row(escape(host), escape(", ".join(names)))
     return table
+
+
+def grades_table(graded: tuple[Gradebook, Path]) -> Group:
+    """Return a class's grades, and where its pages are."""
+    book, folder = graded
+    table = Table("student", "points", "status", "note")
+    for grade in book.grades:
+        flags = "".join(f" · {flag}" for flag in grade.flags)
+        table.add_row(
+            escape(f"{grade.name} ({grade.student})"), f"{grade.points:g} of {grade.of:g}",
+            escape(grade.status + flags), escape(grade.note),
+        )  # fmt: skip
+    lost = [Text(f"of nobody in the roster: {', '.join(book.strangers)}")] if book.strangers else []
+    return Group(table, *lost, Text(f"{folder}/: grades.csv, grades.xlsx, teacher.html, students/"))
 
 
 def doctor_view(checks: list[Finding]) -> Group:

@@ -77,12 +77,21 @@ def load(name: str) -> Experiment:
             fault=Fault.USER,
             todo="name one of these, or give the path of a YAML file",
         )
-    if path.stat().st_size > MAX_BYTES:
+    try:
+        raw = path.read_bytes()[: MAX_BYTES + 1]
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise _faulty(doing, [str(error)]) from error
+    return parse(text, doing)
+
+
+def parse(text: str, doing: str = "reading the experiment") -> Experiment:
+    """Return the experiment that a file's text describes. Raises LabError with all its faults."""
+    if len(text.encode()) > MAX_BYTES:
         raise _faulty(doing, [f"the file is longer than {MAX_BYTES} bytes"])
     try:
-        text = path.read_text(encoding="utf-8")
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise _faulty(doing, [str(error)]) from error
     faults = _faults(data)
     if faults:
