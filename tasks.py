@@ -339,7 +339,7 @@ def matrix(
     out: str = "",
     json: bool = False,
 ) -> None:
-    """Find out who reads what: every messaging system under every countermeasure."""
+    """Find out who reads what under every countermeasure; exit 1 if a text was missed."""
     from commands import matrix as matrix_
     from commands import runs
 
@@ -354,6 +354,8 @@ def matrix(
         else:
             outcome = matrix_.run_matrix(options, told.note)
     show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+    if not outcome.sound:
+        sys.exit(1)
 
 
 @task(help=JSON)

@@ -54,6 +54,17 @@ class Outcome:
         return [row for cell in self.content["cells"] for row in cell["rows"]]
 
     @property
+    def sound(self) -> bool:
+        """Whether all that could be read was found, and nothing else was."""
+        scores = [
+            score for cell in self.content["cells"] for score in cell["score"]["observers"].values()
+        ]
+        return not any(
+            score["missed"] or score["beyond"] or score["decoys_found"] or score["unplanted"]
+            for score in scores
+        )
+
+    @property
     def page(self) -> Path:
         """The page."""
         return self.folder / "matrix.html"
