@@ -68,6 +68,17 @@ def test_it_is_logged_into_and_is_what_the_plan_says(lab: Lab) -> None:
         assert int(ttl) == lab.plan.host("peer").ttl
 
 
+def test_files_are_written_to_it(lab: Lab) -> None:
+    """One by one, too, though its sshd (dropbear) has no SFTP, and with the mode that was asked."""
+    with Sessions(lab) as sessions:
+        peer = sessions["peer"]
+        for content in (b"first", bytes(range(256)) * 300):
+            peer.put(content, "/etc/imlab/written", 0o640)
+            assert peer.get("/etc/imlab/written") == content
+        mode = peer.run(["stat", "-c", "%a", "/etc/imlab/written"]).stdout
+        assert mode == b"640\n"
+
+
 def test_its_console_is_in_a_file(lab: Lab) -> None:
     """What it prints on its serial port, for whoever wants to know why it did not boot."""
     assert (lab.ledger.folder / "virtualbox" / "peer" / "console.log").stat().st_size > 0

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.providers.virtualbox.testbed import Instance, Testbed
     from lab.providers.virtualbox.testbed.tiny import TinyMachine
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.virtualbox, pytest.mark.slow]
 
 INSIDE = Path(__file__).with_name("inside.py")
 MAC = "52:54:00:12:34:56"
