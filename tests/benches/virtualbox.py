@@ -31,9 +31,12 @@ class BENCH:
     """A VirtualBox; a bench of the same folder in another process uses the same one."""
 
     def __init__(self, folder: Path) -> None:
+        from guard import GUARD
         from virtualbox_labs import EMPTY_DISK, Box
 
         instance = testbed.build().instance(folder / "virtualbox")
+        if "pytest" in sys.modules:  # else we are one that tests start, and may be killed
+            GUARD.watch(instance)
         self._before = {name: os.environ.get(name) for name in instance.environment}
         os.environ.update(instance.environment)
         asking.forget()

@@ -191,14 +191,17 @@ def test_every_system_has_its_own_command(system: str, adapter: str, command: st
 
 
 CONFIGURE = """
-import sys
+import subprocess, sys
 from dataclasses import replace
 sys.path[:0] = sys.argv[1:]
 from real_labs import PROJECT, small_plan
 from lab.providers.virtualbox import this_machine
+# Until a namespace has its first address, Linux lets everybody bind to any.
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 host = small_plan().host("host")
 adapter = replace(host.adapters[0], address="198.51.100.30/20")
 host = replace(host, adapters=(adapter,))
+assert not this_machine.has_address("198.51.100.30")
 this_machine.check_addresses(host, ["lo"], configure=True)
 assert this_machine.has_address("198.51.100.30")
 this_machine.check_addresses(host, ["lo"], configure=False)
