@@ -71,18 +71,20 @@ def analyze(options: Options) -> int:
 
 
 def _show(heard: Heard, options: Options) -> None:
+    from experiments.eavesdrop import document, page, proof  # noqa: PLC0415 - as above
+
     written = []
     if options.html:
         with _into(options.html) as path:
-            heard.write_page(path)
+            page.write(heard, path)
         written.append(f"page   {options.html}")
     if options.proof:
         with _into(options.proof) as path:
-            frames, left_out = heard.write_proof(path)
+            frames, left_out = proof.write(heard, path)
         more = f", {left_out} more left out" if left_out else ""
         written.append(f"proof  {options.proof}  ({frames} frames{more})")
     if options.json:
-        heard.write_json(sys.stdout)
+        document.write(heard, sys.stdout)
     else:
         _screen(heard, len(written))
     for line in written:

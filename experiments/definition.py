@@ -1,12 +1,15 @@
 """Experiments as data: what is done to a lab, what is listened to, what is claimed.
 
-One YAML file of experiments/definitions/ each:
+One YAML file of experiments/definitions/ each, or of a folder there ("threats/forgery"):
 
     imlab_experiment: 1
     name: paper
     title: what a reader sees on top of the report
     spec: paper                 # the lab that it needs (vm_specs/)
     seed: 2016                  # of everything that is chosen by chance
+    licence: CC-BY-4.0          # of what a run of it leaves: SPDX's name, an address or a text
+    authors:                    # who answers for it; orcid and affiliation may be left out
+      - {name: Ada Lovelace, orcid: https://orcid.org/0000-0002-1825-0097, affiliation: …}
     steps:                      # workloads in order, each with its parameters
       - ping: {count: 4, bytes: 32}
     claims: [...]               # see experiments/claims.py
@@ -14,6 +17,7 @@ One YAML file of experiments/definitions/ each:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +33,11 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent / "definitions"
 FORMAT = 1
 MAX_BYTES = 256 * 1024
-_KEYS = {"imlab_experiment", "name", "title", "spec", "seed", "steps", "claims"}
+_KEYS = {
+    "imlab_experiment", "name", "title", "spec", "seed", "licence", "authors", "steps", "claims",
+}  # fmt: skip
+_AUTHOR = {"name", "orcid", "affiliation"}
+_ORCID = re.compile(r"https://orcid\.org/(\d{4}-){3}\d{3}[\dX]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Experiment:
 
 def names() -> list[str]:
     """Return the names of the experiments that come with the project."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+    return sorted(str(p.relative_to(FOLDER).with_suffix("")) for p in FOLDER.rglob("*.yaml"))
 
 
 def load(name: str) -> Experiment:
@@ -69,12 +77,21 @@ def load(name: str) -> Experiment:
             fault=Fault.USER,
             todo="name one of these, or give the path of a YAML file",
         )
-    if path.stat().st_size > MAX_BYTES:
+    try:
+        raw = path.read_bytes()[: MAX_BYTES + 1]
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise _faulty(doing, [str(error)]) from error
+    return parse(text, doing)
+
+
+def parse(text: str, doing: str = "reading the experiment") -> Experiment:
+    """Return the experiment that a file's text describes. Raises LabError with all its faults."""
+    if len(text.encode()) > MAX_BYTES:
         raise _faulty(doing, [f"the file is longer than {MAX_BYTES} bytes"])
     try:
-        text = path.read_text(encoding="utf-8")
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise _faulty(doing, [str(error)]) from error
     faults = _faults(data)
     if faults:
@@ -115,6 +132,7 @@ def _faults(data: object) -> list[str]:
     ]
     if not isinstance(data.get("seed", 0), int):
         faults.append(f"seed is {data['seed']!r}, must be a whole number")
+    faults += _credit_faults(data)
     steps = data.get("steps")
     if not isinstance(steps, list) or not steps:
         return [*faults, "steps must be a list of workloads"]
@@ -129,6 +147,33 @@ def _faults(data: object) -> list[str]:
         if parameters is not None and not isinstance(parameters, dict):
             faults.append(f"step {number}: the parameters of {workload} must be a mapping")
     return faults
+
+
+def _credit_faults(data: dict[str, Any]) -> list[str]:
+    """Return what is wrong with `licence` and `authors`."""
+    faults = []
+    if not _is_line(data.get("licence", "-")):
+        faults.append(f"licence is {data['licence']!r}, must be a text, as CC-BY-4.0")
+    authors = data.get("authors", [])
+    if not isinstance(authors, list):
+        return [*faults, "authors must be a list of {name: …}"]
+    for number, author in enumerate(authors, 1):
+        if not isinstance(author, dict) or not _is_line(author.get("name")):
+            faults.append(f"author {number} must be a mapping with a `name`")
+            continue
+        faults += [f"author {number} has no key {key!r}" for key in author if key not in _AUTHOR]
+        if not _is_line(author.get("affiliation", "-")):
+            faults.append(f"author {number}: affiliation must be a text")
+        if not _ORCID.fullmatch(str(author.get("orcid", _NOBODY))):
+            faults.append(f"author {number}: orcid must be as {_NOBODY}")
+    return faults
+
+
+_NOBODY = "https://orcid.org/0000-0002-1825-0097"  # ORCID's own example
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and bool(value.strip())
 
 
 def _faulty(doing: str, faults: list[str]) -> LabError:

@@ -2,7 +2,8 @@
 
 A run folder holds evidence (captures, results, logs, the spec and the plan), sealed by
 `manifest.json` with the SHA-256 of every file, and beside it what was derived from the evidence,
-which can be made again at any time and is listed in `derived.json`. Times are RFC 3339 in UTC.
+which can be made again at any time and is listed in `derived.json`. SHA256SUMS is over all of it
+(experiments.verifying). Times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from experiments import sums
+from experiments.sums import SUMS
 from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:
@@ -25,9 +28,11 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 DERIVED_LIST: Final = "derived.json"
+CRATE: Final = "ro-crate-metadata.json"
 DERIVED: Final = frozenset(
-    {"analysis.json", "verdicts.json", "report.json", "report.html", DERIVED_LIST}
+    {"analysis.json", "verdicts.json", "report.json", "report.html", CRATE, DERIVED_LIST}
 )
+_UNLISTABLE: Final = re.compile(r"[\x00-\x1f\x7f\\]")  # what no line of SHA256SUMS can name
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 
@@ -60,7 +65,8 @@ def canonical(data: Any) -> bytes:  # noqa: ANN401 (JSON data is any of JSON's t
     return (json.dumps(data, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _hash(path: Path) -> dict[str, Any]:
+def hash_file(path: Path) -> dict[str, Any]:
+    """Return the SHA-256 (hex) and the size (bytes) of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -148,7 +154,8 @@ class RunFolder:
 
     def _place(self, relative: str) -> Path:
         path = self.path / relative
-        if not path.resolve().is_relative_to(self.path.resolve()) or relative == MANIFEST:
+        outside = not path.resolve().is_relative_to(self.path.resolve())
+        if outside or relative in {MANIFEST, SUMS} or _UNLISTABLE.search(relative):
             raise self._refused(relative, "it is not a name for evidence")
         return path
 
@@ -214,7 +221,7 @@ class RunFolder:
             relative = path.relative_to(self.path).as_posix()
             if relative not in DERIVED:
                 path.chmod(0o444)
-                files[relative] = _hash(path)
+                files[relative] = hash_file(path)
         manifest = {
             "format": FORMAT,
             "run": self.name,
@@ -229,9 +236,13 @@ class RunFolder:
             "host_facts": facts if facts is not None else host_facts(),
             "durations_s": durations_s,
             "files": files,
+            "sums": SUMS,
         }
         _replace(self.path / MANIFEST, canonical(manifest))
         (self.path / MANIFEST).chmod(0o444)
+        hashes = {name: row["sha256"] for name, row in files.items()}
+        hashes[MANIFEST] = hash_file(self.path / MANIFEST)["sha256"]
+        _replace(self.path / SUMS, sums.render(hashes))
         return manifest
 
     def manifest(self) -> dict[str, Any]:
@@ -257,9 +268,10 @@ class RunFolder:
         return data
 
     def verify(self) -> list[Fact]:
-        """Compare every evidence file with the manifest; return what differs, [] when all is well.
+        """Compare the evidence with the manifest; return what differs, [] when all is well.
 
-        A file that is missing, changed, or present without being listed is a fact.
+        A file that is missing, changed, or present without being listed is a fact. What was
+        derived is not looked at: experiments.verifying looks at every byte.
         """
         listed: dict[str, dict[str, Any]] = self.manifest()["files"]
         facts = []
@@ -269,10 +281,10 @@ class RunFolder:
                 facts.append(Fact(relative, "lies outside the run folder"))
             elif not path.is_file():
                 facts.append(Fact(relative, "is missing"))
-            elif _hash(path) != expected:
+            elif hash_file(path) != expected:
                 facts.append(Fact(relative, "is not what was sealed"))
         present = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()}
-        extra = sorted(present - set(listed) - DERIVED - {MANIFEST})
+        extra = sorted(present - set(listed) - DERIVED - {MANIFEST, SUMS})
         return facts + [Fact(relative, "is not in the manifest") for relative in extra]
 
     def read_json(self, relative: str) -> Any:  # noqa: ANN401 (whatever the file holds)
@@ -301,10 +313,21 @@ class RunFolder:
             name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             for name, content in files.items()
         }
-        _replace(
-            self.path / DERIVED_LIST,
-            canonical({"format": FORMAT, "made_by": made_by, "files": listing}),
+        listed = canonical({"format": FORMAT, "made_by": made_by, "files": listing})
+        _replace(self.path / DERIVED_LIST, listed)
+        self._list_anew(
+            {name: str(row["sha256"]) for name, row in listing.items()}
+            | {DERIVED_LIST: hashlib.sha256(listed).hexdigest()}
         )
+
+    def _list_anew(self, derived: dict[str, str]) -> None:
+        """Put derived files into SHA256SUMS. What it says of the evidence stays as sealed."""
+        try:
+            before = sums.parse((self.path / SUMS).read_bytes())
+        except (OSError, sums.BrokenError):
+            return  # a run of an earlier version, or a broken seal, which stays one
+        evidence = {name: digest for name, digest in before.items() if name not in DERIVED}
+        _replace(self.path / SUMS, sums.render(evidence | derived))
 
 
 def require_writable(root: Path) -> None:

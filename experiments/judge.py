@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from experiments import report
+from experiments import crate, report
 from experiments.analysis import analyse
 from experiments.claims import claims_of, evaluate
 from experiments.claims.facts import Facts
-from experiments.evidence import RunFolder, canonical
+from experiments.evidence import CRATE, RunFolder, canonical
 from lab.errors import Fault, LabError
 from lab.plan import Plan
 
@@ -70,24 +70,31 @@ def load_run(path: Path) -> Run:
 
 
 def judge(path: Path, *, engine: str = "native") -> Judgement:
-    """Analyse a run, judge its claims and write the five derived files.
+    """Analyse a run, judge its claims and write the derived files.
 
     Evidence that does not match its hashes is judged all the same, and the report says so on top.
     Raises LabError when the run or a capture cannot be read, or tshark is missing.
     """
+    judgement = assess(path, engine=engine)
+    run, analysis, told = judgement.run, judgement.analysis, judgement.report
+    derived = {
+        "analysis.json": canonical(analysis),
+        "verdicts.json": canonical(judgement.verdicts),
+        "report.json": canonical(told),
+        "report.html": report.render(told).encode(),
+    }
+    images = run.folder.read_json("images.json") if "images.json" in run.manifest["files"] else {}
+    derived[CRATE] = crate.metadata(run.manifest, derived, images)
+    run.folder.derive(derived, {analysis["engine"]["name"]: analysis["engine"]["version"]})
+    return judgement
+
+
+def assess(path: Path, *, engine: str = "native") -> Judgement:
+    """Judge as `judge` does, and write nothing."""
     run = load_run(path)
     faults = tuple(f"{fact.file} {fact.fault}" for fact in run.folder.verify())
     analysis = analyse(run.folder.path, run.plan, run.results, engine_name=engine)
     facts = Facts(run.plan, run.results, analysis)
     verdicts = evaluate(claims_of(run.manifest["experiment"]), facts)
     told = report.content(run.manifest, run.results, analysis, verdicts, list(faults))
-    run.folder.derive(
-        {
-            "analysis.json": canonical(analysis),
-            "verdicts.json": canonical(verdicts),
-            "report.json": canonical(told),
-            "report.html": report.render(told).encode(),
-        },
-        {analysis["engine"]["name"]: analysis["engine"]["version"]},
-    )
     return Judgement(run, analysis, verdicts, told, faults, run.folder.path / "report.html")

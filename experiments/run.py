@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import workloads
 from experiments.capture import Captures
 from experiments.definition import check
 from experiments.evidence import RunFolder, canonical
+from lab import images as image_cache
 from lab.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from experiments.definition import Experiment
     from lab.lifecycle import Lab
     from provisioning.sessions import Sessions
 
 LIBRARIES = ("cryptography", "invoke", "jinja2", "paramiko", "pydantic", "PyYAML", "rich")
+PROJECT = Path(__file__).resolve().parent.parent
+#: What a run tells of each image; meta.json of the cache has it.
+OF_AN_IMAGE = (
+    "name", "form", "key", "suite", "architecture", "builder", "recipe", "built", "packages",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ def _run(
     folder.write("plan.json", plan.to_json())
     folder.write("experiment.yaml", experiment.text)
     folder.write("logs/run.log", "\n".join(log) + "\n")
+    folder.write("images.json", _images(record))
     folder.write("logs/packages.json", canonical(_packages(request.lab, sessions)))
     finished = datetime.now(UTC)
     durations["run"] = round((finished - started).total_seconds(), 4)
@@ -129,11 +138,33 @@ def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:
     return packages
 
 
+def _images(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the lab's images were made of: recipe and the version of every package."""
+    found = {}
+    for label, key in record.get("images", {}).items():
+        name = label.partition(" ")[0]
+        if meta := image_cache.meta_of(name, key):
+            found[label] = {"form": "rootfs"} | {k: meta[k] for k in OF_AN_IMAGE if k in meta}
+    return found
+
+
+def _commit() -> str:
+    """Return which commit of imlab this is, "" where that cannot be known (no git, no checkout)."""
+    describe = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(describe, capture_output=True, text=True, check=False, timeout=5)
+        if done.returncode == 0 and (PROJECT / ".git").exists():
+            return done.stdout.strip()
+    return ""
+
+
 def _software(record: dict[str, Any]) -> dict[str, str]:
     software = {
         "imlab": VERSION,
         "python": platform.python_version(),
         "provider": ", ".join(record["providers"]),
     }
+    if commit := _commit():
+        software["imlab commit"] = commit
     software |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     return software | {f"image {name}": key for name, key in record.get("images", {}).items()}

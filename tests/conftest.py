@@ -58,6 +58,13 @@ def im_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLab]:
         yield lab
 
 
+@pytest.fixture(scope="session")
+def threats_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenLab]:
+    """Give the lab with an attacker on its switch, provisioned, shared by a test session."""
+    with _provisioned("threats", tmp_path_factory.mktemp("threats")) as lab:
+        yield lab
+
+
 @contextmanager
 def _provisioned(name: str, root: Path) -> Iterator[OpenLab]:
     from commands import labs as commands

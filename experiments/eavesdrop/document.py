@@ -11,6 +11,7 @@ from lab.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import TextIO
 
     from experiments.eavesdrop.heard import Heard
 
@@ -63,6 +64,11 @@ def tail(heard: Heard) -> dict[str, Any]:
         "stopped": heard.stopped,
         "interrupted": heard.interrupted,
     }
+
+
+def write(heard: Heard, file: TextIO) -> None:
+    """Write all of it; schema.json beside this file says how."""
+    file.writelines(pieces(heard))
 
 
 def pieces(heard: Heard) -> Iterator[str]:

@@ -14,9 +14,8 @@ from experiments.eavesdrop.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
     from types import TracebackType
-    from typing import Self, TextIO
+    from typing import Self
 
     from experiments.analysis.capture import Followed, Reading
     from experiments.eavesdrop.figures import Figures
@@ -213,21 +212,3 @@ class Heard:
                 }
             )
         return told
-
-    def write_json(self, file: TextIO) -> None:
-        """Write all of it; schema.json beside this file says how."""
-        from experiments.eavesdrop import document  # noqa: PLC0415 - when it is asked for
-
-        file.writelines(document.pieces(self))
-
-    def write_proof(self, path: Path) -> tuple[int, int]:
-        """Write a pcapng of the frames that carry findings; return (frames, left out)."""
-        from experiments.eavesdrop import proof  # noqa: PLC0415 - as above
-
-        return proof.write(self, path)
-
-    def write_page(self, path: Path) -> None:
-        """Write the HTML page."""
-        from experiments.eavesdrop import page  # noqa: PLC0415 - as above
-
-        page.write(self, path)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from talks import Capture, chat, http, sign_in
 
 from experiments import columns, eavesdrop, timeline
-from experiments.eavesdrop import overview, packets, page, proof
+from experiments.eavesdrop import document, overview, packets, page, proof
 from experiments.eavesdrop.plain import dumps, plain, readable
 from experiments.eavesdrop.spool import Spool
 
@@ -173,7 +173,7 @@ def test_the_first_packets_are_in_a_page_that_cannot_have_all(
     """A sentence tells how many are not in it."""
     monkeypatch.setattr(packets, "MOST_ROWS", 10)
     with eavesdrop.analyze([written(tmp_path, chat())]) as heard:
-        heard.write_page(tmp_path / "x.html")
+        page.write(heard, tmp_path / "x.html")
     text = (tmp_path / "x.html").read_text("utf-8")
     assert "The page holds the first packets only; 11 later ones are not in it." in text
 
@@ -193,7 +193,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "made<script>.pcap"
     source.write_bytes(made.pcap())
     with eavesdrop.analyze([source]) as heard:
-        heard.write_page(folder / "page.html")
+        page.write(heard, folder / "page.html")
     return folder / "page.html"
 
 
@@ -300,13 +300,13 @@ def test_keys_move_in_a_list_of_any_length(tmp_path: Path) -> None:
 def test_the_same_capture_gives_the_same_document() -> None:
     """Nothing of the moment gets in."""
 
-    def document() -> str:
+    def written() -> str:
         out = io.StringIO()
         with eavesdrop.analyze([RECORDED]) as heard:
-            heard.write_json(out)
+            document.write(heard, out)
         return out.getvalue()
 
-    assert document() == document()
+    assert written() == written()
 
 
 def test_a_comment_tells_who_told_whom() -> None:

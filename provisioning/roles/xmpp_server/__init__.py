@@ -1,7 +1,8 @@
 """XMPP (RFC 6120, RFC 6121) by Prosody, with the archive of messages (XEP-0313) that it keeps.
 
 Parameters: accounts, names from the lab's accounts. The domain is the host's name; an account's
-address is its name in small letters: client@guest. All are in each other's list of contacts.
+address is its name in small letters: client@guest. All are in each other's list of contacts, but
+for those of `strangers`, who have none and are in none.
 """
 
 from __future__ import annotations
@@ -83,6 +84,9 @@ class XmppSystem:
     ports: tuple[int, ...] = (desired.PORT,)
     longest: int = desired.LONGEST
     stores: frozenset[Kind] = frozenset({"message", "user", "contact"})
+    folders: tuple[str, ...] = (desired.DATA, desired.LOGS)
+    programs: tuple[str, ...] = (desired.LUA.rpartition("/")[2],)
+    backup: tuple[str, ...] = ()
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> XmppClient:
         """Return a client at host `at` of the server on host `server`."""

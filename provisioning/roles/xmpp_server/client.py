@@ -79,6 +79,7 @@ class XmppClient:
         self._inbox = Inbox(f"nobody at {at}")
         self._sent: list[Message] = []
         self._contacts: list[str] = []
+        self._presences: list[tuple[str, str]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream: _Stream | None = None
 
@@ -126,6 +127,24 @@ class XmppClient:
     def outgoing(self) -> tuple[Message, ...]:
         """Return what was sent, from the client's own memory."""
         return tuple(self._sent)
+
+    def contacts(self) -> tuple[str, ...]:
+        """Return the names in the account's list of contacts, as the server told it."""
+        return tuple(self._contacts)
+
+    def presences(self) -> tuple[tuple[str, str], ...]:
+        """Return who was told to be "available", "unavailable" …, in order, without oneself."""
+        return tuple(self._presences)
+
+    def probe(self, name: str) -> None:
+        """Ask for somebody's presence (RFC 6121, 4.3); returns when the server has dealt with it.
+
+        A server deals with what a client says in order (RFC 6120, 10.1): when it has answered a
+        question that was asked afterwards, what it has to say to the first has come.
+        """
+        with self._recorded("ask") as exchange:
+            exchange.carried += self._known(name.lower(), up=True)
+            self._await(self._probe(f"{name.lower()}@{self._server}"), SEND_DEADLINE)
 
     def close(self) -> None:
         """Close the stream and hang up."""
@@ -175,6 +194,7 @@ class XmppClient:
 
         stream.add_event_handler("session_start", on_session)
         stream.add_event_handler("presence_available", on_presence)
+        stream.add_event_handler("presence", self._on_presence)
         stream.add_event_handler("message", self._on_message)
         self._listen_for_trouble(stream, present)
         return present
@@ -200,6 +220,16 @@ class XmppClient:
             ("disconnected", "the connection ended"),
         ):
             stream.add_event_handler(event, partial(refused, what))
+
+    async def _probe(self, address: str) -> None:
+        if self._stream is None:
+            raise self._error("it is not signed in", Fault.USER)
+        self._stream.send_presence(pto=address, ptype="probe")
+        await self._stream.get_roster()
+
+    def _on_presence(self, presence: Any) -> None:  # noqa: ANN401 -- a stanza
+        if presence["from"].user and presence["from"].user != self._account.lower():
+            self._presences.append((presence["from"].user, str(presence["type"])))
 
     async def _send(self, text: str, address: str) -> None:
         stream = self._stream

@@ -32,7 +32,9 @@ def faults(context: RoleContext) -> tuple[str, ...]:
     """Return what is wrong with the role's parameters, one sentence each; pure."""
     given = context.parameters
     unknown = [
-        f"unknown key {key!r}: xmpp_server takes accounts" for key in given if key != "accounts"
+        f"unknown key {key!r}: xmpp_server takes accounts and strangers"
+        for key in given
+        if key not in {"accounts", "strangers"}
     ]
     found = [*unknown, *accounts.faults(context.plan, given.get("accounts"), _name_fault)]
     if not found:
@@ -42,6 +44,10 @@ def faults(context: RoleContext) -> tuple[str, ...]:
             for name in given["accounts"]
             if lower.count(name.lower()) > 1
         ]
+    if not found and "strangers" in given:
+        strangers = given["strangers"]
+        if not isinstance(strangers, list) or not all(n in given["accounts"] for n in strangers):
+            found.append(f"strangers must be a list of some of {', '.join(given['accounts'])}")
     return tuple(found)
 
 
@@ -59,7 +65,7 @@ def desired(context: RoleContext) -> Desired:
     files = [File(SETTINGS, _settings(context).encode(), 0o640, "root:prosody")]
     for account in wanted:
         name = f"{_encoded(account.name.lower())}.dat"
-        others = [each.name.lower() for each in wanted if each is not account]
+        others = _known(account.name, context)
         content = {
             "accounts": _credentials(context.plan, account),
             "roster": _contacts(context.host.name, others),
@@ -104,8 +110,15 @@ def _credentials(plan: Plan, account: PlannedAccount) -> str:
     )
 
 
+def _known(name: str, context: RoleContext) -> list[str]:
+    """Return an account's contacts: all others, but strangers neither have any nor are any."""
+    strangers = context.parameters.get("strangers", [])
+    circle = [each for each in context.parameters["accounts"] if each not in strangers]
+    return [each.lower() for each in circle if each != name] if name in circle else []
+
+
 def _contacts(domain: str, others: list[str]) -> str:
-    """Return an account's list of contacts: everybody else, who see each other's presence."""
+    """Return an account's list of contacts, who see each other's presence."""
     rows = "".join(
         f'\t["{other}@{domain}"] = {{ ["subscription"] = "both"; ["groups"] = {{}}; }};\n'
         for other in others

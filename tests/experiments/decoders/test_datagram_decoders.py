@@ -5,21 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from conversations import (
-    DNS,
-    DNS_ANSWER,
-    DNS_QUESTION,
-    DNS_TCP,
-    WHATSAPP,
-    C,
-    S,
-    Turn,
-    noise,
-    read,
-    tls,
-)
+from conversations import DNS, DNS_ANSWER, DNS_QUESTION, DNS_TCP, WHATSAPP, noise, read
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sealed_talk import C, S, Turn, tls
 
 from experiments.analysis import dnswire, quic_keys
 from experiments.analysis.decoders import quic

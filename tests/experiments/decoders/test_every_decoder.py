@@ -5,9 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from conversations import Turn, corpus, shuffled_sides, stream, tls
+from conversations import corpus, shuffled_sides, stream
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sealed_talk import Turn, tls
 
 from experiments.analysis.decoders import decode, decoders
 from experiments.analysis.model import Chunk, Decoded, Opener, Stream

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from conversations import HTTP, HTTP2, XMPP, C, S, Turn, b64, http, read, said, stream, tls
+from conversations import HTTP, HTTP2, XMPP, b64, http, read, said, stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealed_talk import C, S, Turn, tls
 
 from experiments.analysis import chatjson, jsonread
 from experiments.analysis.decoders import decode

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conversations import IRC, IRC_SASL, C, S, Turn, b64, read, said, tls
+from conversations import IRC, IRC_SASL, b64, read, said
+from sealed_talk import C, S, Turn, tls
 
 
 def test_a_session_is_read() -> None:

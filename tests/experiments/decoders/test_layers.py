@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from conversations import C, S, stream
+from conversations import stream
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealed_talk import C, S
 
 from experiments.analysis import layers
 from experiments.analysis.model import Decoded, Exposure, Layer, Passage, Span

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conversations import MQTT, MSN, OSCAR, SIP, SSH, YMSG, C, S, Turn, read, said
+from conversations import MQTT, MSN, OSCAR, SIP, SSH, YMSG, read, said
+from sealed_talk import C, S, Turn
 
 
 def test_mqtt() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conversations import FTP, IMAP, MAIL, POP3, SMTP, TELNET, C, S, Turn, b64, read, said, tls
+from conversations import FTP, IMAP, MAIL, POP3, SMTP, TELNET, b64, read, said
+from sealed_talk import C, S, Turn, tls
 
 TEXT = ("message", "Meet me at noon.", "Alice <alice@example.org>", "bob@example.org")
 SUBJECT = ("subject", "café", "Alice <alice@example.org>", "bob@example.org")

@@ -6,7 +6,8 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from conversations import C, S, Turn, certificate, needs_tshark, noise, read, stream, tls
+from conversations import needs_tshark, noise, read, stream
+from sealed_talk import C, S, Turn, certificate, tls
 
 from experiments.analysis import tls_hello, tls_names
 from experiments.analysis.decoders import decode

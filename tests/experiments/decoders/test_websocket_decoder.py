@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from conversations import FRAMES, MASK, UPGRADE, WEBSOCKET, C, S, Turn, frame, packed, read, said
+from conversations import FRAMES, MASK, UPGRADE, WEBSOCKET, frame, packed, read, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sealed_talk import C, S, Turn
 
 from experiments.analysis.decoders.websocket import frames
 

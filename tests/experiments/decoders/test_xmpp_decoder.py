@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import zlib
 
-from conversations import XMPP, C, S, Turn, b64, read, said, stream, tls
+from conversations import XMPP, b64, read, said, stream
+from sealed_talk import C, S, Turn, tls
 
 from experiments.analysis import stanzas
 from experiments.analysis.decoders import decode
