@@ -52,13 +52,14 @@ def work(box: Box, verb: str, root: Path) -> subprocess.Popen[str]:
 
 
 def kill(process: subprocess.Popen[str], after: float) -> bool:
-    """Kill it then; tell whether it had not ended by itself."""
+    """Kill it then; tell whether it had not ended by itself, which is to be with success."""
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return process.returncode == -signal.SIGKILL
+    said = process.communicate()
+    assert process.returncode in {0, -signal.SIGKILL}, said
+    return process.returncode != 0
 
 
 def take_away(root: Path) -> None:
