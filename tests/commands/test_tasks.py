@@ -30,7 +30,7 @@ PROGRAM = [
     sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
 ]  # fmt: skip
 EVERY_TASK = {
-    "analyze", "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
+    "analyze", "bench", "compare", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
     "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot",
     "lab-status", "lab-up", "pack", "report", "reproduce", "rerun", "run", "runs", "spec-check",
     "test", "verify",
