@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from commands.labs import Raised
+    from commands.matrix import Outcome as MatrixOutcome
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
+    from teaching.gradebook import Gradebook
 
 MARKS = {
     "confirmed": "[green]✔ confirmed[/]",
@@ -122,6 +124,36 @@ def verdict_table(
     return Group(table, report)
 
 
+LEVELS = {
+    "everything": "[red]everything[/]",
+    "messages": "[red]messages[/]",
+    "passwords": "[yellow]passwords[/]",
+    "people": "[yellow]who they are[/]",
+    "times": "[green]size, time[/]",
+    "nothing": "[green]nothing[/]",
+    "open": "[yellow]? inconclusive[/]",
+    "unmeasured": "[dim]– not measured[/]",
+}
+
+
+def matrix_table(outcome: MatrixOutcome) -> Group:
+    """Return who reads what, a row a cell, and where the page is."""
+    cells = outcome.content["cells"]
+    observers = list(dict.fromkeys(name for cell in cells for name in cell["observers"]))
+    table = Table("system", "countermeasure", *observers, "median", "95 %")
+    for cell in cells:
+        levels = [cell["observers"].get(name, {}).get("level", "") for name in observers]
+        latency = cell["cost"]["latency_s"]
+        table.add_row(
+            escape(cell["system"]), escape(cell["countermeasure"]),
+            *(LEVELS.get(level, escape(level)) for level in levels),
+            *(f"{latency[name]['value'] * 1e3:.2f} ms" for name in ("median", "p95")),
+        )  # fmt: skip
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
+    said = Text(f"page  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore")
+    return Group(table, said)
+
+
 def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
     """Return the runs on record."""
     if not rows:
@@ -143,6 +175,20 @@ def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     for host, names in there.items():
         table.add_row(escape(host), escape(", ".join(names)))
     return table
+
+
+def grades_table(graded: tuple[Gradebook, Path]) -> Group:
+    """Return a class's grades, and where its pages are."""
+    book, folder = graded
+    table = Table("student", "points", "status", "note")
+    for grade in book.grades:
+        flags = "".join(f" · {flag}" for flag in grade.flags)
+        table.add_row(
+            escape(f"{grade.name} ({grade.student})"), f"{grade.points:g} of {grade.of:g}",
+            escape(grade.status + flags), escape(grade.note),
+        )  # fmt: skip
+    lost = [Text(f"of nobody in the roster: {', '.join(book.strangers)}")] if book.strangers else []
+    return Group(table, *lost, Text(f"{folder}/: grades.csv, grades.xlsx, teacher.html, students/"))
 
 
 def doctor_view(checks: list[Finding]) -> Group:
