@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from experiments.claims.facts import Facts, Outcome, Verdict, not_measured, stored
+from experiments.claims.facts import Facts, Outcome, Verdict, frames, not_measured, stored
+
+_EXAMPLES: Final = 8
 
 
 def check(
@@ -24,6 +26,8 @@ def check(
         return not_measured("there was no such flood")
     text = f"Defence {defence}: {_words(kind, row)}"
     evidence = [stored("results.json", f"flood of {kind}s, defence {defence}")]
+    if kind == "syn" and shut:
+        evidence += _unanswered(facts, told["visitor"])
     if queue:
         free = rows.get("none")
         if free is None:
@@ -43,6 +47,22 @@ def check(
     else:
         right = during["answered"] >= during["visits"] - 1
     return Outcome(Verdict.CONFIRMED if right else Verdict.REFUTED, text, evidence)
+
+
+def _unanswered(facts: Facts, visitor: str) -> list[dict[str, Any]]:
+    """Return the SYNs of a visitor to which nothing was answered, where he sits."""
+    return [
+        frames(observer, alone[:_EXAMPLES], "SYNs of visits that nobody answered")
+        for observer in facts.observers
+        if observer["host"] == visitor
+        and (
+            alone := [
+                shake["steps"][0]["frame"]
+                for shake in observer["handshakes"]
+                if len(shake["steps"]) == 1 and shake["source"] == visitor
+            ]
+        )
+    ]
 
 
 def _words(kind: str, row: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def _read(facts: Facts, attacker: str, rows: list[dict[str, Any]], *, wanted: bo
     text += f"{relayed} packets."
     right = read >= sent if wanted else not read
     verdict = Verdict.CONFIRMED if right else Verdict.REFUTED
-    if doubts and wanted is not right is False:
+    if doubts and right is not wanted:  # it rests on something that was not found
         verdict = Verdict.INCONCLUSIVE
     return Outcome(verdict, text, evidence or [stored("results.json", "onpath: relayed packets")])
 
