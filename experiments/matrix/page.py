@@ -214,6 +214,7 @@ def _costs(cells: list[dict[str, Any]]) -> dict[str, Any]:
                 },
                 "bytes": {**cost["bytes"], **_marks(cost["bytes"], lambda v: WIDTH * v / top)},
                 "setup": cost["setup"],
+                "yardstick": cost["yardstick_s"],
                 "cpu": spent,
                 "cpu_bars": bars,
                 "cpu_sum": sum(spent.values()),

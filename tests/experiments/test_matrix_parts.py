@@ -218,7 +218,7 @@ def cell(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a cell
         "score": {"observers": {"peer/eth0": score}},
         "cost": {
             "latency_s": {"median": nothing, "p95": nothing}, "bytes": nothing, "observer": None,
-            "setup": None, "cpu_s": {"places": {}, "programs": []},
+            "setup": None, "yardstick_s": nothing, "cpu_s": {"places": {}, "programs": []},
         },
         **more,
     }  # fmt: skip
