@@ -240,6 +240,7 @@ def test_what_was_captured_is_text_on_the_page_and_nothing_else() -> None:
     assert "&lt;script&gt;alert(1)" in shown
     assert "frame.number in {7}" in shown
     assert "not measured" in shown
+    assert "Messages can be read on the wire under no countermeasure." in shown
     assert "style=" not in shown  # its policy allows none
 
 
