@@ -150,7 +150,15 @@ def matrix_table(outcome: MatrixOutcome) -> Group:
             *(f"{latency[name]['value'] * 1e3:.2f} ms" for name in ("median", "p95")),
         )  # fmt: skip
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
-    said = Text(f"page  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore")
+    scores = [score for cell in cells for score in cell["score"]["observers"].values()]
+    found, expected = (sum(score[key] for score in scores) for key in ("found", "expected"))
+    false = sum(
+        len(score["beyond"]) + len(score["decoys_found"]) + score["unplanted"] for score in scores
+    )
+    truth = f"{found} of {expected} texts found that could be read, {false} false reports"
+    said = Text(
+        f"truth {truth}\npage  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore"
+    )
     return Group(table, said)
 
 
