@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from ipaddress import IPv4Address, IPv4Network
 
-    from lab.spec.models import AdapterSpec, LabSpec
+    from lab.spec.models import AdapterSpec, LabSpec, LinkSpec
     from lab.spec.yaml_positions import Path
 
 MAX_ROWS = 500  # enough to keep an author busy; looking for the nearest name takes time
@@ -90,6 +90,12 @@ def network_of(spec: LabSpec, host: str, adapter: str) -> str | None:
     return None
 
 
+def _link(path: Path, link: LinkSpec) -> Iterator[Row]:
+    if not link.model_fields_set:
+        fix = "add `rate_mbit: …`, `loss_percent: …` or `delay_ms: …`, or remove the link"
+        yield Row(path, "a link without any condition", fix)
+
+
 class _Checker:
     def __init__(self, spec: LabSpec, known: Known, broken: frozenset[Path]) -> None:
         self.spec, self.known, self.broken = spec, known, broken
@@ -112,6 +118,9 @@ class _Checker:
         if not self.spec.hosts and not self.names["host"] and not self._section_lost("hosts"):
             yield Row(("hosts",), "a lab without hosts", "add a host under `hosts:`")
         yield from self._subnets()
+        for name, network in self.spec.networks.items():
+            if network.link is not None:
+                yield from _link(("networks", name, "link"), network.link)
         for name, host in self.spec.hosts.items():
             yield from self._parent(name)
             yield from self._image(("hosts", name, "image"), host.image)
@@ -269,6 +278,11 @@ class _Checker:
         elif spec.bridged is not None:
             yield from self._bridged((*path, "bridged"), name, spec)
         plugged = given("network") or given("bridged")
+        if spec.link is not None:
+            yield from _link((*path, "link"), spec.link)
+            if not plugged:
+                fix = "add `network: NAME` or `bridged: ADAPTER`, or remove the link"
+                yield Row((*path, "link"), "conditions of a cable, but no cable", fix)
         if given("address") and not plugged:
             yield Row(
                 (*path, "address"),
