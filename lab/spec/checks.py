@@ -90,12 +90,6 @@ def network_of(spec: LabSpec, host: str, adapter: str) -> str | None:
     return None
 
 
-def _link(path: Path, link: LinkSpec) -> Iterator[Row]:
-    if not link.model_fields_set:
-        fix = "add `rate_mbit: …`, `loss_percent: …` or `delay_ms: …`, or remove the link"
-        yield Row(path, "a link without any condition", fix)
-
-
 class _Checker:
     def __init__(self, spec: LabSpec, known: Known, broken: frozenset[Path]) -> None:
         self.spec, self.known, self.broken = spec, known, broken
@@ -120,7 +114,7 @@ class _Checker:
         yield from self._subnets()
         for name, network in self.spec.networks.items():
             if network.link is not None:
-                yield from _link(("networks", name, "link"), network.link)
+                yield from self._link(("networks", name, "link"), network.link)
         for name, host in self.spec.hosts.items():
             yield from self._parent(name)
             yield from self._image(("hosts", name, "image"), host.image)
@@ -279,7 +273,7 @@ class _Checker:
             yield from self._bridged((*path, "bridged"), name, spec)
         plugged = given("network") or given("bridged")
         if spec.link is not None:
-            yield from _link((*path, "link"), spec.link)
+            yield from self._link((*path, "link"), spec.link)
             if not plugged:
                 fix = "add `network: NAME` or `bridged: ADAPTER`, or remove the link"
                 yield Row((*path, "link"), "conditions of a cable, but no cable", fix)
@@ -295,6 +289,12 @@ class _Checker:
             if network in self.spec.networks:
                 fix = f"add `address: …`; {self._free_address(network)}"
             yield Row(path, "an adapter with a wire, but no address", fix)
+
+    def _link(self, path: Path, link: LinkSpec) -> Iterator[Row]:
+        said = link.model_fields_set or any(broken[: len(path)] == path for broken in self.broken)
+        if not said:
+            fix = "add `rate_mbit: …`, `loss_percent: …` or `delay_ms: …`, or remove the link"
+            yield Row(path, "a link without any condition", fix)
 
     def _bridged(self, path: Path, name: str, spec: AdapterSpec) -> Iterator[Row]:
         parent = self.spec.hosts[name].on

@@ -338,7 +338,8 @@ def _row(detail: ErrorDetails) -> Row:
 def _bounds(path: Path, key: str, detail: ErrorDetails) -> Row | None:
     context = detail.get("ctx", {})
     if detail["type"] in {"greater_than_equal", "less_than_equal"}:
-        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        word, limit = ("least", context["ge"]) if "ge" in context else ("most", context["le"])
+        bound = f"at {word} {int(limit) if limit == int(limit) else limit}"
         return Row(path, f"'{key}' is {quote(detail['input'])}", f"it must be {bound}")
     if detail["type"] == "string_too_long":
         limit = context["max_length"]
