@@ -238,16 +238,23 @@ def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:
     _show_outcome(outcome, as_json=json)
 
 
-@task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
+@task(
+    positional=["name"],
+    help={
+        "name": "a run's name, its folder, or 'last'",
+        "engine": "what reads the captures: native, or tshark to compare with",
+        **JSON,
+    },
+)
 @guarded
-def report(_: Context, name: str, json: bool = False) -> None:
+def report(_: Context, name: str, engine: str = "native", json: bool = False) -> None:
     """Judge a run again from its folder alone and write its report anew."""
     from commands import runs
 
     folder = runs.find(name)
     with progress(quiet=json) as told:
         told.note("reading the captures and judging")
-        outcome = runs.judge(folder)
+        outcome = runs.judge(folder, engine=engine)
     _show_outcome(outcome, as_json=json)
 
 
