@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ class Way:
         sink, self.leave = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (source, sink, self.leave):
             end.settimeout(0)
-        self.direction = Direction(conditions, source, sink, seed)
+        self.direction = Direction(conditions, source, sink, random.Random(seed))
 
     def pass_through(self, frames: list[bytes], patience: float = 5.0) -> list[tuple[float, bytes]]:
         """Send frames; return those that come out, with the seconds since they were sent."""
@@ -171,16 +172,16 @@ def test_what_does_not_fit_into_the_queue_is_lost(ways: Any) -> None:  # noqa: A
 
 
 @pytest.mark.parametrize("loss", [0.0, 10.0, 50.0])
-def test_losses_are_as_many_as_declared_and_the_same_each_time(ways: Any, loss: float) -> None:  # noqa: ANN401 - as above
-    """Of 4000 frames within five standard deviations; the same seed loses the same ones."""
+def test_losses_are_as_many_as_declared_and_others_each_time(ways: Any, loss: float) -> None:  # noqa: ANN401 - as above
+    """Of 4000 frames within five standard deviations; under another chance others are lost."""
     frames = [number.to_bytes(4, "big") for number in range(4000)]
     lost = []
-    for _ in range(2):
-        way, kept = ways(link(loss=loss)), set[bytes]()
+    for seed in ("a", "b"):
+        way, kept = ways(link(loss=loss), seed), set[bytes]()
         for start in range(0, len(frames), 100):
             kept |= {frame for _, frame in way.pass_through(frames[start : start + 100])}
         lost.append(set(frames) - kept)
-    assert lost[0] == lost[1]
+    assert not loss or lost[0] != lost[1]
     part = loss / 100
     assert abs(len(lost[0]) - 4000 * part) <= 5 * (4000 * part * (1 - part)) ** 0.5
 
