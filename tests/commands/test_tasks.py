@@ -36,6 +36,7 @@ EVERY_TASK = {
     "lab-snapshot", "lab-status", "lab-up",
     "matrix",
     "pack", "rerun", "verify",
+    "class-grade", "class-handout",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 
