@@ -17,6 +17,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from experiments import attacks, definition, workloads
 from experiments.attacks.ends import packets
 from experiments.workloads import Stage
+from lab import providers
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def test_a_target_is_named_and_never_addressed(target: object) -> None:
     assert any("no host of this lab" in fault for fault in faults)
 
 
-@pytest.mark.parametrize("provider", ["external", "virtualbox"])
+@pytest.mark.parametrize("provider", sorted(set(providers.names()) - {"netns"}))
 def test_only_namespaces_are_attacked(provider: str) -> None:
     """A computer that was there already, or a machine with a network of its own, is refused."""
     plan = small_plan()
