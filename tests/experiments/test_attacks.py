@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from real_labs import PROJECT, small_plan
 from scapy.layers.inet import IP, TCP, UDP
@@ -124,6 +124,7 @@ ENDS = st.tuples(ADDRESSES, st.integers(0, 65535))
 NUMBERS = st.integers(0, 2**32 - 1)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(source=ENDS, target=ENDS, numbers=st.tuples(NUMBERS, NUMBERS), data=st.binary(max_size=99))
 def test_packets_by_hand_are_those_of_a_library(
     source: tuple[str, int], target: tuple[str, int], numbers: tuple[int, int], data: bytes
@@ -156,6 +157,7 @@ THREATS = ("flood", "forgery", "logs", "onpath", "port80", "presence", "spim")
 
 
 @pytest.mark.parametrize("threat", THREATS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 @given(parameters=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=9))
 def test_whatever_an_experiment_says_is_judged(threat: str, parameters: dict[str, Any]) -> None:
     """No parameters make a check fail itself; where no server is in the lab, all are faulty."""
