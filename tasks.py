@@ -404,6 +404,80 @@ def class_handout(
 
 
 @task(
+    name="class-up",
+    positional=["roster"],
+    help={
+        **ROSTER,
+        **EXERCISE,
+        **COURSE,
+        "only": "ids of students, with commas between; all by default",
+        **JSON,
+    },
+)
+@guarded
+def class_up(
+    _: Context,
+    roster: str,
+    exercise: str = "1",
+    course: str = "course",
+    typed: bool = False,
+    only: str = "",
+    json: bool = False,
+) -> None:
+    """Put up a lab a student, while memory lasts; exit 1 if one failed."""
+    from commands import classes, classroom
+
+    with progress(quiet=json) as told:
+        taught = classes.of(roster, exercise, course, typed=typed, new=True, note=told.note)
+        seats = classroom.up_all(taught, classroom.chosen(taught, only), told.note)
+    show(lambda: _view("seats_table", seats), [jsonable(seat) for seat in seats], as_json=json)
+    if any(seat.state == "failed" for seat in seats):
+        sys.exit(1)
+
+
+@task(name="class-status", help=JSON)
+@guarded
+def class_status(_: Context, json: bool = False) -> None:
+    """Show the students' labs that are up, and what each costs."""
+    from commands import classroom
+
+    seats = classroom.seats()
+    show(lambda: _view("seats_table", seats), [jsonable(seat) for seat in seats], as_json=json)
+
+
+@task(
+    name="class-down",
+    positional=["roster"],
+    help={
+        **ROSTER,
+        **EXERCISE,
+        **COURSE,
+        "only": "ids of students, with commas between; all by default",
+        "forget": "do not keep what students have in /root",
+        **JSON,
+    },
+)
+@guarded
+def class_down(
+    _: Context,
+    roster: str,
+    exercise: str = "1",
+    course: str = "course",
+    typed: bool = False,
+    only: str = "",
+    forget: bool = False,
+    json: bool = False,
+) -> None:
+    """Take the students' labs down; what they have in /root is kept."""
+    from commands import classes, classroom
+
+    taught = classes.of(roster, exercise, course, typed=typed, new=False)
+    ids = [student.id for student in classroom.chosen(taught, only)]
+    gone = classroom.down_all(taught, ids, keep=not forget)
+    show(lambda: f"{len(gone)} labs are down", gone, as_json=json)
+
+
+@task(
     name="class-grade",
     positional=["submissions"],
     help={
