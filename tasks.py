@@ -435,6 +435,35 @@ def class_up(
         sys.exit(1)
 
 
+@task(
+    name="class-serve",
+    positional=["roster"],
+    help={
+        **ROSTER,
+        **EXERCISE,
+        "course": COURSE["course"],
+        "address": "where to listen; this machine alone by default",
+        "port": "TCP port",
+    },
+)
+@guarded
+def class_serve(
+    _: Context,
+    roster: str,
+    exercise: str = "1",
+    course: str = "course",
+    address: str = "127.0.0.1",
+    port: int = 2222,
+) -> None:
+    """Let students into their own labs by SSH until Ctrl-C; a lab is put up when it is entered."""
+    from commands import classes, serving
+
+    taught = classes.of(roster, exercise, course, typed=False, new=True)
+    command = serving.prepare(taught, roster, address, port)
+    print(f"the gate is open at {address}:{port} (Ctrl-C closes it)", file=sys.stderr)
+    sys.exit(serving.serve(command))
+
+
 @task(name="class-status", help=JSON)
 @guarded
 def class_status(_: Context, json: bool = False) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,6 +213,26 @@ def making(taught: Class) -> Iterator[None]:
     with (folder / "making").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def entered(taught: Class, student: Student, note: Callable[[str], None]) -> Iterator[Lab]:
+    """Be in a student's own lab, which is put up if it is not. Raises LabError."""
+    name = exercises.lab_name(taught.exercise, student)
+    with using(taught, name):
+        if lifecycle.status(name).state is not State.READY:
+            with making(taught):
+                if lifecycle.status(name).state is not State.READY:
+                    make_room(taught, student, note)
+                    note("putting your lab up")
+                    bring_up(taught, student)
+        yield lifecycle.attach(name)
+
+
+def forget(taught: Class, name: str) -> None:
+    """Take a lab down, and forget what was kept of it."""
+    put_down(taught, name, keep=False)
+    shutil.rmtree(taught.folder / "kept" / name, ignore_errors=True)
 
 
 # -- the whole class -------------------------------------------------------------------------
