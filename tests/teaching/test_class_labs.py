@@ -56,7 +56,9 @@ def lab_of(klass: Class, student: Student) -> Iterator[tuple[Lab, Assignment]]:
 @contextmanager
 def tcpdump(session: Session, target: Path) -> Iterator[None]:
     """Capture as the hand-out says, and fetch the file at the end of the block."""
-    with session.stream(["tcpdump", "-U", "-i", "eth0", "-w", "/root/a.pcap"]) as dump:
+    with session.stream(
+        ["tcpdump", "--immediate-mode", "-U", "-i", "eth0", "-w", "/root/a.pcap"]
+    ) as dump:
         said = b""
         while b"listening on" not in said:
             piece = dump.stderr.read1(1000)
@@ -99,7 +101,7 @@ def test_wiring_the_lab_by_hand(state: Path) -> None:
         assert b"ttl=128" in said
         neighbours = at["peer"].run(["ip", "neighbour"]).stdout.decode()
     assert str(work.right["guest_mac"]) in neighbours
-    assert {part for part, _ in shares(work, state / "a.pcap").values()} == {1}
+    assert not [row for row in shares(work, state / "a.pcap").items() if row[1][0] < 1]
 
 
 def test_reading_the_capture(state: Path) -> None:
@@ -114,16 +116,19 @@ def test_reading_the_capture(state: Path) -> None:
             .stdout.decode()
         )
     assert str(work.values["alice_password"]) not in hashes
-    assert {part for part, _ in shares(work, state / "a.pcap").values()} == {1}
+    assert not [row for row in shares(work, state / "a.pcap").items() if row[1][0] < 1]
 
 
 def test_who_talks_with_whom(state: Path) -> None:
     """The sealed lines that cross the wire are as many, from whom to whom, as the answers say."""
     klass = taught(state, "3")
-    with lab_of(klass, AMINA) as (lab, work), Sessions(lab) as at:
-        with tcpdump(at["guest"], state / "a.pcap"):
-            playing.play(klass, AMINA, lab, "talk", lambda _: None)
-    assert {part for part, _ in shares(work, state / "a.pcap").values()} == {1}
+    with (
+        lab_of(klass, AMINA) as (lab, work),
+        Sessions(lab) as at,
+        tcpdump(at["guest"], state / "a.pcap"),
+    ):
+        playing.play(klass, AMINA, lab, "talk", lambda _: None)
+    assert not [row for row in shares(work, state / "a.pcap").items() if row[1][0] < 1]
     counted = private_messages(state / "a.pcap")
     v = {name: str(value) for name, value in work.values.items()}
     assert {to: len(sizes) for (by, to), sizes in counted.items() if by == v["alice"]} == {
@@ -161,7 +166,7 @@ def test_three_protections(state: Path, monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(Exception, match="different keys"):
             playing.play(klass, AMINA, lab, "scrambled", lambda _: None)
         stored = str(v["scrambled"]).encode()
-        archive = ["grep", "-rh", "body", "-A", "3", "/var/lib/prosody"]
+        archive = ["grep", "-rh", "-B", "2", '= "body"', "/var/lib/prosody/guest/archive"]
         assert stored not in at["guest"].run(archive, check=False).stdout
         for act in klass.exercise.acts:
             with tcpdump(at["guest"], state / f"{act}.pcap"):
