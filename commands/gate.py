@@ -112,7 +112,10 @@ def _dial(taught: Class, student: Student, words: list[str]) -> int:
 def _shell(taught: Class, student: Student, words: list[str]) -> int:
     from commands import labs  # noqa: PLC0415 - as above
 
-    host = words[0] if words else _hosts(taught, student)[0]
+    (host,) = words or _hosts(taught, student)[:1]
+    if not sys.stdin.isatty():
+        _say("a shell wants a terminal: ssh -t lab shell HOST, or ssh HOST COMMAND")
+        return 2
     with _entered(taught, student) as lab, labs.session(lab, host) as session:
         return session.shell()
 

@@ -1,4 +1,4 @@
-"""The gate: real sshd, real ssh, real labs. Who has a key gets into the own lab and nowhere else."""
+"""The gate: real sshd, ssh and labs. Who has a key gets into the own lab and nowhere else."""
 
 from __future__ import annotations
 
@@ -139,9 +139,10 @@ def test_the_gate_forwards_nothing(opened: Gate) -> None:
     try:
         until, said = time.monotonic() + 20, b"?"
         while time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection(
-                ("127.0.0.1", port), 5
-            ) as link:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), 5) as link,
+            ):
                 said = link.recv(10)
                 break
             time.sleep(0.1)
@@ -175,9 +176,10 @@ def test_a_page_of_the_lab_comes_by_forwarding(opened: Gate) -> None:
     try:
         until, said = time.monotonic() + 40, b""
         while not said and time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection(
-                ("127.0.0.1", port), 5
-            ) as link:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port), 5) as link,
+            ):
                 said = link.recv(4)
             time.sleep(0.1)
         assert said == b"SSH-"
