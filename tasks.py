@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
+from commands.class_tasks import (  # noqa: F401 - tasks, too
+    class_down,
+    class_grade,
+    class_handout,
+    class_serve,
+    class_status,
+    class_up,
+)
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+from commands.repeat_tasks import compare, pack, rerun, verify  # noqa: F401 - tasks, too
 from lab import own_tasks
 
 if TYPE_CHECKING:
@@ -187,7 +196,7 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
 @task(
     positional=["experiment"],
     help={
-        "experiment": "a file, or a name in experiments/definitions/",
+        "experiment": "a file, a name in experiments/definitions/, or a series to go on with",
         "provider": "what makes the hosts, if the lab is not up yet",
         "browser": "drive a real Chromium on the peer",
         "keep": "leave the lab up afterwards",
@@ -208,11 +217,18 @@ def run(
     json: bool = False,
 ) -> None:
     """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
-    from commands import runs
+    from commands import runs, series
 
     options = runs.Options(
         name or None, provider, Path(out) if out else runs.RUNS, browser=browser, keep=keep
     )
+    if series.wanted(experiment):
+        with progress(quiet=json) as told:
+            done = series.run(experiment, options, told.note)
+        show(lambda: _view("series_view", done), done.to_json(), as_json=json)
+        if not done.confirmed:
+            sys.exit(1)
+        return
     with progress(quiet=json) as told:
         outcome = runs.run_experiment(experiment, options, told.note)
     _show_outcome(outcome, as_json=json)
@@ -229,47 +245,69 @@ def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:
     _show_outcome(outcome, as_json=json)
 
 
-@task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
+@task(
+    positional=["name"],
+    help={
+        "name": "a run's name, its folder, or 'last'",
+        "engine": "what reads the captures: native, or tshark to compare with",
+        **JSON,
+    },
+)
 @guarded
-def report(_: Context, name: str, json: bool = False) -> None:
+def report(_: Context, name: str, engine: str = "native", json: bool = False) -> None:
     """Judge a run again from its folder alone and write its report anew."""
     from commands import runs
 
     folder = runs.find(name)
     with progress(quiet=json) as told:
         told.note("reading the captures and judging")
-        outcome = runs.judge(folder)
+        outcome = runs.judge(folder, engine=engine)
     _show_outcome(outcome, as_json=json)
 
 
-@task(positional=["run"], help={"run": "a run's name, folder or archive, or 'last'", **JSON})
-@guarded
-def verify(_: Context, run: str, json: bool = False) -> None:
-    """Find every byte of a run that is not what was sealed, and name its file; exit 1 if any."""
-    from commands import repeat
-
-    found = repeat.verify(run)
-    show(lambda: _view("verified_view", found), found.to_json(), as_json=json)
-    if found.facts:
-        sys.exit(1)
-
-
 @task(
-    positional=["run"],
     help={
-        "run": "a run's name, its folder, or 'last'",
-        "out": "folder or file of the archive; here by default",
+        "only": "systems and countermeasures, e.g. xmpp,tls; all by default",
+        "repeats": "messages in each cell; 60 by default, which the 95th percentile needs",
+        "again": "judge the matrix in this folder again, without a lab",
+        "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
+        "spec": "the lab: a file, or a name in vm_specs/",
+        "keep": "leave the lab up afterwards",
+        "out": "folder of the matrices",
+        **NAME,
         **JSON,
     },
 )
 @guarded
-def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
-    """Make one archive of a run; the same run gives the same bytes."""
-    from commands import repeat
+def matrix(
+    _: Context,
+    only: str = "",
+    repeats: int = 0,
+    again: str = "",
+    claims: str = "",
+    spec: str = "im",
+    name: str = "",
+    keep: bool = False,
+    out: str = "",
+    json: bool = False,
+) -> None:
+    """Find out who reads what under every countermeasure; exit 1 if a text was missed."""
+    from commands import matrix as matrix_
+    from commands import runs
 
-    packed = repeat.pack(run, Path(out))
-    told = f"{packed['archive']}  {packed['bytes'] / 1e6:.1f} MB\nsha256 {packed['sha256']}"
-    show(lambda: told, packed, as_json=json)
+    given = tuple(word for word in claims.split(",") if word)
+    options = matrix_.Options(
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None,
+        Path(out) if out else runs.RUNS, keep, given,
+    )  # fmt: skip
+    with progress(quiet=json) as told:
+        if again:
+            outcome = matrix_.judge(Path(again), given, told.note)
+        else:
+            outcome = matrix_.run_matrix(options, told.note)
+    show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+    if not outcome.sound:
+        sys.exit(1)
 
 
 @task(help=JSON)
@@ -355,196 +393,6 @@ def image_rm(_: Context, name: str, form: str = "", old: bool = False) -> None:
         print(f"removed {image.name}-{image.key} ({image.form}), {freed} MiB")
 
 
-ROSTER = {"roster": "CSV of the class: columns id, name, key"}
-EXERCISE = {"exercise": "an exercise's number, name or folder"}
-COURSE = {
-    "course": "the folder of the course, which has its secret",
-    "typed": "ask for the course's secret instead",
-}
-
-
-@task(
-    name="class-handout",
-    positional=["roster"],
-    help={
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "server": "ADDRESS:PORT at which students reach the gate",
-        "user": "who runs the gate there; you, by default",
-        "pdf": "print PDF too, with Chromium",
-        "out": "folder of the hand-outs; in the course's by default",
-        **JSON,
-    },
-)
-@guarded
-def class_handout(
-    _: Context,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    server: str = "127.0.0.1:2222",
-    user: str = "",
-    pdf: bool = False,
-    out: str = "",
-    json: bool = False,
-) -> None:
-    """Write every student's hand-out, with the student's own values and way in."""
-    import getpass
-
-    from commands import classes
-
-    with progress(quiet=json) as told:
-        taught = classes.of(roster, exercise, course, typed=typed, new=True, note=told.note)
-        folder = Path(out) if out else taught.folder / "handouts" / taught.exercise.name
-        door = classes.door_at(taught, server, user or getpass.getuser())
-        made = classes.write_handouts(taught, door, folder, pdf=pdf, note=told.note)
-    show(lambda: f"{made['handouts']} hand-outs and teacher.html in {folder}", made, as_json=json)
-
-
-@task(
-    name="class-up",
-    positional=["roster"],
-    help={
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "only": "ids of students, with commas between; all by default",
-        **JSON,
-    },
-)
-@guarded
-def class_up(
-    _: Context,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    only: str = "",
-    json: bool = False,
-) -> None:
-    """Put up a lab a student, while memory lasts; exit 1 if one failed."""
-    from commands import classes, classroom
-
-    with progress(quiet=json) as told:
-        taught = classes.of(roster, exercise, course, typed=typed, new=True, note=told.note)
-        seats = classroom.up_all(taught, classroom.chosen(taught, only), told.note)
-    show(lambda: _view("seats_table", seats), [jsonable(seat) for seat in seats], as_json=json)
-    if any(seat.state == "failed" for seat in seats):
-        sys.exit(1)
-
-
-@task(
-    name="class-serve",
-    positional=["roster"],
-    help={
-        **ROSTER,
-        **EXERCISE,
-        "course": COURSE["course"],
-        "address": "where to listen; this machine alone by default",
-        "port": "TCP port",
-    },
-)
-@guarded
-def class_serve(
-    _: Context,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    address: str = "127.0.0.1",
-    port: int = 2222,
-) -> None:
-    """Let students into their own labs by SSH until Ctrl-C; a lab is put up when it is entered."""
-    from commands import classes, serving
-
-    taught = classes.of(roster, exercise, course, typed=False, new=True)
-    command = serving.prepare(taught, roster, address, port)
-    print(f"the gate is open at {address}:{port} (Ctrl-C closes it)", file=sys.stderr)
-    sys.exit(serving.serve(command))
-
-
-@task(name="class-status", help=JSON)
-@guarded
-def class_status(_: Context, json: bool = False) -> None:
-    """Show the students' labs that are up, and what each costs."""
-    from commands import classroom
-
-    seats = classroom.seats()
-    show(lambda: _view("seats_table", seats), [jsonable(seat) for seat in seats], as_json=json)
-
-
-@task(
-    name="class-down",
-    positional=["roster"],
-    help={
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "only": "ids of students, with commas between; all by default",
-        "forget": "do not keep what students have in /root",
-        **JSON,
-    },
-)
-@guarded
-def class_down(
-    _: Context,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    only: str = "",
-    forget: bool = False,
-    json: bool = False,
-) -> None:
-    """Take the students' labs down; what they have in /root is kept."""
-    from commands import classes, classroom
-
-    taught = classes.of(roster, exercise, course, typed=typed, new=False)
-    ids = [student.id for student in classroom.chosen(taught, only)]
-    gone = classroom.down_all(taught, ids, keep=not forget)
-    show(lambda: f"{len(gone)} labs are down", gone, as_json=json)
-
-
-@task(
-    name="class-grade",
-    positional=["submissions"],
-    help={
-        "submissions": "folder with a folder or an archive a student, named by the id",
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "due": "when it is late: '2026-12-01 18:00'",
-        "out": "folder of the grades; in the course's by default",
-        **JSON,
-    },
-)
-@guarded
-def class_grade(
-    _: Context,
-    submissions: str,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    due: str = "",
-    out: str = "",
-    json: bool = False,
-) -> None:
-    """Grade a class: a table (CSV, XLSX), a page a student, one for the teacher."""
-    from commands import classes
-
-    with progress(quiet=json) as told:
-        taught = classes.of(roster, exercise, course, typed=typed, new=False)
-        folder = Path(out) if out else taught.folder / "grades" / taught.exercise.name
-        book, _files = classes.grade(taught, submissions, due, folder, told.note)
-    show(
-        lambda: _view("grades_table", (book, folder)),
-        [grade.to_json() for grade in book.grades],
-        as_json=json,
-    )
-
-
 @task(
     iterable=["capture", "pattern"],
     help={
@@ -624,9 +472,9 @@ globals().update({own.name: _of_provider(own) for own in own_tasks.of_providers(
 
 
 def _view(name: str, value: object) -> RenderableType:
-    from commands import show as views
+    from commands import show, show_runs
 
-    view: RenderableType = getattr(views, name)(value)
+    view: RenderableType = getattr(show if hasattr(show, name) else show_runs, name)(value)
     return view
 
 

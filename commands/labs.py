@@ -18,6 +18,7 @@ from lab.making import uninterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from lab.image_recipe import Recipe
     from lab.plan import Plan
     from lab.providers.base import Image
     from provisioning.transport import Session
@@ -124,12 +125,14 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     provider: str = providers.DEFAULT,
     browser: bool = False,
     configure_machine: bool = False,
+    recipes: Mapping[str, Recipe] | None = None,
     note: Callable[..., None] = lambda *_: None,
     held: contextlib.ExitStack | None = None,
 ) -> Raised:
     """Put a lab up and provision it. Safe to repeat. Raises LabError.
 
     Interrupted, a lab that this call has made goes again; one that was there stays.
+    recipes -- what images are made of instead of the recipes of their names.
     held -- gets the claim on the lab's hosts, for who goes on working on them.
     """
     from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
@@ -147,7 +150,11 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     if lifecycle.status(plan.lab).state is lifecycle.State.ABSENT:
         prepare_roles(plan)
     lab, new = lifecycle.up(
-        plan, images(note), spec=(str(path), text), configure_machine=configure_machine, note=note
+        plan,
+        images(note, recipes),
+        spec=(str(path), text),
+        configure_machine=configure_machine,
+        note=note,
     )
     try:
         warm.join()
@@ -163,11 +170,17 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
         raise
 
 
-def images(note: Callable[..., None]) -> Callable[[str, set[str]], Mapping[str, Image]]:
-    """Return what gives the life cycle its base images, building what is missing."""
+def images(
+    note: Callable[..., None], recipes: Mapping[str, Recipe] | None = None
+) -> Callable[[str, set[str]], Mapping[str, Image]]:
+    """Return what gives the life cycle its base images, building what is missing.
+
+    recipes -- what images are made of instead of the recipes of their names.
+    """
+    others = recipes or {}
 
     def found(form: str, wanted: set[str]) -> Mapping[str, Image]:
-        return {image: _ensure(form, image, note) for image in sorted(wanted)}
+        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
 
     return found
 
@@ -183,14 +196,14 @@ def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:
     return changes
 
 
-def _ensure(form: str, name: str, note: Callable[..., None]) -> Image:
+def _ensure(form: str, name: str, note: Callable[..., None], recipe: Recipe | None) -> Image:
     from lab import images  # noqa: PLC0415 - not for lab-run, lab-shell …
     from lab.providers.base import Image  # noqa: PLC0415 - as above
 
     def told(phase: str, share: float | None) -> None:
         note(f"image {name}: {phase}", share)
 
-    ref = images.ensure_image(name, told, "disk" if form == "disk" else "rootfs")
+    ref = images.ensure_image(name, told, "disk" if form == "disk" else "rootfs", recipe)
     return Image(ref.name, ref.key, ref.path, ref.lock)
 
 

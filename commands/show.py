@@ -6,9 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from commands.classroom import Seat
     from commands.labs import Raised
-    from commands.repeat import Verified
+    from commands.matrix import Outcome as MatrixOutcome
     from lab.lifecycle import LabStatus
     from lab.plan import Plan
     from lab.providers.base import Finding
@@ -125,6 +126,49 @@ def verdict_table(
     return Group(table, report)
 
 
+LEVELS = {
+    "everything": "[red]all[/]",
+    "messages": "[red]messages[/]",
+    "passwords": "[yellow]passwords[/]",
+    "people": "[yellow]names[/]",
+    "times": "[green]size, time[/]",
+    "nothing": "[green]nothing[/]",
+    "open": "[yellow]?[/]",
+    "unmeasured": "[dim]–[/]",
+}
+
+
+def matrix_table(outcome: MatrixOutcome) -> Group:
+    """Return who reads what, a row a cell, and where the page is."""
+    cells = outcome.content["cells"]
+    observers = list(dict.fromkeys(name for cell in cells for name in cell["observers"]))
+    first = [Column("system", no_wrap=True), Column("countermeasure", no_wrap=True)]
+    table = Table(*first, *observers, "ms, median / 95 %", box=box.SIMPLE_HEAD)
+    before = ""
+    for cell in cells:
+        levels = [cell["observers"].get(name, {}).get("level", "") for name in observers]
+        latency = cell["cost"]["latency_s"]
+        median, late = (latency[name]["value"] * 1e3 for name in ("median", "p95"))
+        table.add_row(
+            "" if cell["system"] == before else escape(cell["system"]),
+            escape(cell["countermeasure"]),
+            *(LEVELS.get(level, escape(level)) for level in levels),
+            f"{median:.3g} / {late:.3g}",
+        )
+        before = cell["system"]
+    times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
+    scores = [score for cell in cells for score in cell["score"]["observers"].values()]
+    found, expected = (sum(score[key] for score in scores) for key in ("found", "expected"))
+    false = sum(
+        len(score["beyond"]) + len(score["decoys_found"]) + score["unplanted"] for score in scores
+    )
+    truth = f"{found} of {expected} texts found that could be read, {false} false reports"
+    said = Text(
+        f"truth {truth}\npage  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore"
+    )
+    return Group(table, said)
+
+
 def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
     """Return the runs on record."""
     if not rows:
@@ -135,17 +179,6 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
             escape(row["run"]), escape(row["experiment"]), escape(row["lab"]),
             f"{row['confirmed']} of {row['claims']}", f"{row['bytes'] / 1e6:.1f}", row["started"],
         )  # fmt: skip
-    return table
-
-
-def verified_view(found: Verified) -> Table | Text:
-    """Return whether a run is whole, or which files are not."""
-    if not found.facts:
-        seal = f"\nseal {found.seal}" if found.seal else ""
-        return Text(f"{found.run}: {found.files} files, every byte as it was sealed{seal}")
-    table = Table("file", "what is wrong", title=f"{escape(found.run)} is not what was sealed")
-    for fact in found.facts:
-        table.add_row(escape(fact.file), escape(fact.fault))
     return table
 
 

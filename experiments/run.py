@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import workloads
@@ -21,13 +24,13 @@ from lab.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from experiments.definition import Experiment
     from lab.lifecycle import Lab
     from provisioning.sessions import Sessions
 
 LIBRARIES = ("cryptography", "invoke", "jinja2", "paramiko", "pydantic", "PyYAML", "rich")
+PROJECT = Path(__file__).resolve().parent.parent
 #: What a run tells of each image; meta.json of the cache has it.
 OF_AN_IMAGE = (
     "name", "form", "key", "suite", "architecture", "builder", "recipe", "built", "packages",
@@ -145,11 +148,23 @@ def _images(record: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _commit() -> str:
+    """Return which commit of imlab this is, "" where that cannot be known (no git, no checkout)."""
+    describe = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(describe, capture_output=True, text=True, check=False, timeout=5)
+        if done.returncode == 0 and (PROJECT / ".git").exists():
+            return done.stdout.strip()
+    return ""
+
+
 def _software(record: dict[str, Any]) -> dict[str, str]:
     software = {
         "imlab": VERSION,
         "python": platform.python_version(),
         "provider": ", ".join(record["providers"]),
     }
+    if commit := _commit():
+        software["imlab commit"] = commit
     software |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     return software | {f"image {name}": key for name, key in record.get("images", {}).items()}
