@@ -125,6 +125,7 @@ def _run(
         plan=plan.to_json(),
         software=_software(record),
         durations_s=durations,
+        links=record.get("links", []),
     )
     return folder
 
