@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
+from commands.class_tasks import (  # noqa: F401 - tasks, too
+    class_down,
+    class_grade,
+    class_handout,
+    class_serve,
+    class_status,
+    class_up,
+)
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+from commands.repeat_tasks import compare, pack, rerun, verify  # noqa: F401 - tasks, too
 from lab import own_tasks
 
 if TYPE_CHECKING:
@@ -66,6 +75,7 @@ def lab_up(
             note=told.note,
         )
     data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
+    data |= {"links": raised.links}
     show(lambda: _view("raised_tree", raised), data, as_json=json)
 
 
@@ -187,7 +197,7 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
 @task(
     positional=["experiment"],
     help={
-        "experiment": "a file, or a name in experiments/definitions/",
+        "experiment": "a file, a name in experiments/definitions/, or a series to go on with",
         "provider": "what makes the hosts, if the lab is not up yet",
         "browser": "drive a real Chromium on the peer",
         "keep": "leave the lab up afterwards",
@@ -208,11 +218,18 @@ def run(
     json: bool = False,
 ) -> None:
     """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
-    from commands import runs
+    from commands import runs, series
 
     options = runs.Options(
         name or None, provider, Path(out) if out else runs.RUNS, browser=browser, keep=keep
     )
+    if series.wanted(experiment):
+        with progress(quiet=json) as told:
+            done = series.run(experiment, options, told.note)
+        show(lambda: _view("series_view", done), done.to_json(), as_json=json)
+        if not done.confirmed:
+            sys.exit(1)
+        return
     with progress(quiet=json) as told:
         outcome = runs.run_experiment(experiment, options, told.note)
     _show_outcome(outcome, as_json=json)
@@ -249,34 +266,49 @@ def report(_: Context, name: str, engine: str = "native", json: bool = False) ->
     _show_outcome(outcome, as_json=json)
 
 
-@task(positional=["run"], help={"run": "a run's name, folder or archive, or 'last'", **JSON})
-@guarded
-def verify(_: Context, run: str, json: bool = False) -> None:
-    """Find every byte of a run that is not what was sealed, and name its file; exit 1 if any."""
-    from commands import repeat
-
-    found = repeat.verify(run)
-    show(lambda: _view("verified_view", found), found.to_json(), as_json=json)
-    if found.facts:
-        sys.exit(1)
-
-
 @task(
-    positional=["run"],
     help={
-        "run": "a run's name, its folder, or 'last'",
-        "out": "folder or file of the archive; here by default",
+        "only": "systems and countermeasures, e.g. xmpp,tls; all by default",
+        "repeats": "messages in each cell; 60 by default, which the 95th percentile needs",
+        "again": "judge the matrix in this folder again, without a lab",
+        "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
+        "spec": "the lab: a file, or a name in vm_specs/",
+        "keep": "leave the lab up afterwards",
+        "out": "folder of the matrices",
+        **NAME,
         **JSON,
     },
 )
 @guarded
-def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
-    """Make one archive of a run; the same run gives the same bytes."""
-    from commands import repeat
+def matrix(
+    _: Context,
+    only: str = "",
+    repeats: int = 0,
+    again: str = "",
+    claims: str = "",
+    spec: str = "im",
+    name: str = "",
+    keep: bool = False,
+    out: str = "",
+    json: bool = False,
+) -> None:
+    """Find out who reads what under every countermeasure; exit 1 if a text was missed."""
+    from commands import matrix as matrix_
+    from commands import runs
 
-    packed = repeat.pack(run, Path(out))
-    told = f"{packed['archive']}  {packed['bytes'] / 1e6:.1f} MB\nsha256 {packed['sha256']}"
-    show(lambda: told, packed, as_json=json)
+    given = tuple(word for word in claims.split(",") if word)
+    options = matrix_.Options(
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None,
+        Path(out) if out else runs.RUNS, keep, given,
+    )  # fmt: skip
+    with progress(quiet=json) as told:
+        if again:
+            outcome = matrix_.judge(Path(again), given, told.note)
+        else:
+            outcome = matrix_.run_matrix(options, told.note)
+    show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+    if not outcome.sound:
+        sys.exit(1)
 
 
 @task(help=JSON)
@@ -441,9 +473,9 @@ globals().update({own.name: _of_provider(own) for own in own_tasks.of_providers(
 
 
 def _view(name: str, value: object) -> RenderableType:
-    from commands import show as views
+    from commands import show, show_runs
 
-    view: RenderableType = getattr(views, name)(value)
+    view: RenderableType = getattr(show if hasattr(show, name) else show_runs, name)(value)
     return view
 
 

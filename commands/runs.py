@@ -16,20 +16,26 @@ from lab.errors import Fault, LabError
 from lab.making import uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from lab.image_recipe import Recipe
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How `run` goes about it. keep: leave a lab up that was put up for the run."""
+    """How `run` goes about it. keep: leave a lab up that was put up for the run.
+
+    recipes -- what images are made of instead of the recipes of their names.
+    """
 
     name: str | None = None
     provider: str = "netns"
     out: Path = RUNS
     browser: bool = False
     keep: bool = False
+    recipes: Mapping[str, Recipe] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +55,23 @@ class Outcome:
 def run_experiment(
     name: str, options: Options, note: Callable[..., None] = lambda *_: None
 ) -> Outcome:
+    """Run an experiment, by name or path, on the lab that it names. Raises LabError as `run`."""
+    experiment = definition.load(name)
+    return run(experiment, labs.spec_path(experiment.spec), options, note)
+
+
+def run(
+    experiment: definition.Experiment,
+    path: Path,
+    options: Options,
+    note: Callable[..., None] = lambda *_: None,
+) -> Outcome:
     """Run an experiment on the lab that is up, or on one of its own that goes again afterwards.
 
-    Raises LabError. Whatever happens, a lab that was made for this is taken down; one that
-    somebody else made meanwhile, or works on, is not.
+    path -- the spec. Raises LabError. Whatever happens, a lab that was made for this is taken
+    down; one that somebody else made meanwhile, or works on, is not.
     """
-    experiment = definition.load(name)
-    path = labs.spec_path(experiment.spec)
-    plan = labs.plan_of(path, options.name, browser=options.browser)
+    plan = labs.plan_of(path, options.name, provider=options.provider, browser=options.browser)
     definition.check(experiment, plan)
     evidence.require_writable(options.out)  # before a lab is made for it
     ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
@@ -68,6 +83,7 @@ def run_experiment(
                 name=options.name,
                 provider=options.provider,
                 browser=options.browser,
+                recipes=options.recipes,
                 note=note,
                 held=held,
             )
@@ -89,12 +105,13 @@ def _measure(
     before: dict[str, float],
     note: Callable[..., None],
 ) -> RunFolder:
-    from experiments.run import Request, run  # noqa: PLC0415 - loads paramiko
+    from experiments.run import Request  # noqa: PLC0415 - loads paramiko
+    from experiments.run import run as run_on  # noqa: PLC0415 - as above
     from provisioning.sessions import Sessions  # noqa: PLC0415 - as above
 
     request = Request(experiment, lab, options.out, options.browser, before)
     with Sessions(lab) as sessions:
-        return run(request, sessions, note)
+        return run_on(request, sessions, note)
 
 
 def judge(path: Path, *, engine: str = "native") -> Outcome:

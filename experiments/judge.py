@@ -75,19 +75,26 @@ def judge(path: Path, *, engine: str = "native") -> Judgement:
     Evidence that does not match its hashes is judged all the same, and the report says so on top.
     Raises LabError when the run or a capture cannot be read, or tshark is missing.
     """
-    run = load_run(path)
-    faults = tuple(f"{fact.file} {fact.fault}" for fact in run.folder.verify())
-    analysis = analyse(run.folder.path, run.plan, run.results, engine_name=engine)
-    facts = Facts(run.plan, run.results, analysis)
-    verdicts = evaluate(claims_of(run.manifest["experiment"]), facts)
-    told = report.content(run.manifest, run.results, analysis, verdicts, list(faults))
+    judgement = assess(path, engine=engine)
+    run, analysis, told = judgement.run, judgement.analysis, judgement.report
     derived = {
         "analysis.json": canonical(analysis),
-        "verdicts.json": canonical(verdicts),
+        "verdicts.json": canonical(judgement.verdicts),
         "report.json": canonical(told),
         "report.html": report.render(told).encode(),
     }
     images = run.folder.read_json("images.json") if "images.json" in run.manifest["files"] else {}
     derived[CRATE] = crate.metadata(run.manifest, derived, images)
     run.folder.derive(derived, {analysis["engine"]["name"]: analysis["engine"]["version"]})
+    return judgement
+
+
+def assess(path: Path, *, engine: str = "native") -> Judgement:
+    """Judge as `judge` does, and write nothing."""
+    run = load_run(path)
+    faults = tuple(f"{fact.file} {fact.fault}" for fact in run.folder.verify())
+    analysis = analyse(run.folder.path, run.plan, run.results, engine_name=engine)
+    facts = Facts(run.plan, run.results, analysis)
+    verdicts = evaluate(claims_of(run.manifest["experiment"]), facts)
+    told = report.content(run.manifest, run.results, analysis, verdicts, list(faults))
     return Judgement(run, analysis, verdicts, told, faults, run.folder.path / "report.html")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import workloads
@@ -21,13 +24,13 @@ from lab.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from experiments.definition import Experiment
     from lab.lifecycle import Lab
     from provisioning.sessions import Sessions
 
 LIBRARIES = ("cryptography", "invoke", "jinja2", "paramiko", "pydantic", "PyYAML", "rich")
+PROJECT = Path(__file__).resolve().parent.parent
 #: What a run tells of each image; meta.json of the cache has it.
 OF_AN_IMAGE = (
     "name", "form", "key", "suite", "architecture", "builder", "recipe", "built", "packages",
@@ -98,8 +101,10 @@ def _run(
     with Captures(sessions, points, folder.reserve) as captures:
         for step in experiment.steps:
             since = time.monotonic()
-            results |= workloads.get(step.workload).run(stage, step.parameters)
-            durations[step.workload] = round(time.monotonic() - since, 4)
+            more = workloads.get(step.workload).run(stage, step.parameters)
+            results = merged(results, more)
+            spent = durations.get(step.workload, 0.0) + time.monotonic() - since
+            durations[step.workload] = round(spent, 4)
     results["captures"] = captures.rows
     told("sealing the evidence")
     folder.write("results.json", results)
@@ -120,8 +125,46 @@ def _run(
         plan=plan.to_json(),
         software=_software(record),
         durations_s=durations,
+        links=record.get("links", []),
     )
     return folder
+
+
+def merged(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return what two steps brought: what people said in both is kept, the rest is the later's.
+
+    A planted text's id that is taken already becomes another one, wherever the later step has it.
+    """
+    both = results | more
+    if "chat" not in results or "chat" not in more:
+        return both
+    first, second = results["chat"], more["chat"]
+    taken = {row["id"] for row in first["planted"]}
+    renamed: dict[str, str] = {}
+    for row in second["planted"]:
+        number = len(first["planted"]) + len(renamed) + 1
+        new = row["id"] if row["id"] not in taken else f"{row['kind']}-{number}"
+        while new in taken:
+            number += 1
+            new = f"{row['kind']}-{number}"
+        renamed[row["id"]] = new
+        taken.add(new)
+    both["chat"] = (
+        first
+        | second
+        | {
+            "visits": first["visits"] + second["visits"],
+            "planted": first["planted"]
+            + [row | {"id": renamed[row["id"]]} for row in second["planted"]],
+            "lines": first.get("lines", [])
+            + [row | {"planted": renamed[row["planted"]]} for row in second.get("lines", [])],
+        }
+    )
+    both["repository"] = results.get("repository", []) + [
+        row | {key: [renamed[name] for name in row[key]] for key in ("found", "missing")}
+        for row in more.get("repository", [])
+    ]
+    return both
 
 
 def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:
@@ -145,11 +188,23 @@ def _images(record: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _commit() -> str:
+    """Return which commit of imlab this is, "" where that cannot be known (no git, no checkout)."""
+    describe = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=12", "--dirty"]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run(describe, capture_output=True, text=True, check=False, timeout=5)
+        if done.returncode == 0 and (PROJECT / ".git").exists():
+            return done.stdout.strip()
+    return ""
+
+
 def _software(record: dict[str, Any]) -> dict[str, str]:
     software = {
         "imlab": VERSION,
         "python": platform.python_version(),
         "provider": ", ".join(record["providers"]),
     }
+    if commit := _commit():
+        software["imlab commit"] = commit
     software |= {name: importlib.metadata.version(name) for name in LIBRARIES}
     return software | {f"image {name}": key for name, key in record.get("images", {}).items()}

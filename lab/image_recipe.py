@@ -70,6 +70,25 @@ class Recipe:
                 del data[key]
         return data
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        """Rebuild a recipe from `to_json`. Raises LabError (fault USER) for data that is none."""
+        try:
+            fields = dict(data)
+            for key in ("packages", "debconf", "components", "apt_settings"):
+                if key in data:
+                    fields[key] = tuple(data[key])
+            fields["files"] = tuple(RecipeFile(**file) for file in data.get("files", ()))
+            fields["commands"] = tuple(tuple(command) for command in data.get("commands", ()))
+            return cls(**fields)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise LabError(
+                "reading the recipe of an image",
+                str(error),
+                fault=Fault.USER,
+                todo="it was made by another version of imlab; use that one",
+            ) from error
+
     def key(self, *context: str) -> str:
         """Return 16 hex digits that change whenever the recipe's content or `context` does."""
         text = json.dumps([self.to_json(), *context], sort_keys=True)

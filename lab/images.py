@@ -127,14 +127,21 @@ def find_image(name: str, form: Form = "rootfs") -> ImageRef | None:
     return _read(_images() / _folder_name(recipe, ids_for_current_user(), form))
 
 
-def ensure_image(name: str, progress: Progress | None = None, form: Form = "rootfs") -> ImageRef:
+def ensure_image(
+    name: str,
+    progress: Progress | None = None,
+    form: Form = "rootfs",
+    recipe: Recipe | None = None,
+) -> ImageRef:
     """Return the image of that name, building it first where the cache has none.
+
+    recipe -- what to make it of, instead of the recipe of that name.
 
     While somebody else builds the same image this waits, and then uses theirs. Interrupted at
     any moment it leaves nothing, or what the next call sweeps away. Raises LabError.
     """
     report = progress or (lambda _phase, _fraction: None)
-    recipe, ids = load_recipe(name, form), ids_for_current_user()
+    recipe, ids = recipe or load_recipe(name, form), ids_for_current_user()
     folder = _images() / _folder_name(recipe, ids, form)
     found = _read(folder)
     if found is not None:

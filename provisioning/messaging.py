@@ -4,8 +4,8 @@ A messaging system is a folder of provisioning/roles whose package exports MESSA
 acts from a lab host and writes down, as data, what it did and which texts that sent where. This
 ground truth is what a reader of the captured traffic is judged against.
 
-What a system can do beyond that is a capability (`InBrowser`, `OverTls`, `OwnEndToEnd`): a method
-more, which countermeasures look for.
+What a system can do beyond that is a capability (`InBrowser`, `OverTls`, `OwnEndToEnd`,
+`Inspectable`): a method or an attribute more, which countermeasures and observers look for.
 """
 
 from __future__ import annotations
@@ -216,6 +216,26 @@ class OwnEndToEnd(Protocol):
         ring -- the public keys that people have told each other beforehand, by account; each
                 client adds its own when it signs in, and takes no other for the same account.
         """
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A system of which it is known what its server's operator can look into."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Files and folders that the service keeps: its data, its logs, its list of accounts.
+
+        Nothing else is in them, so that they can be put back to what they were.
+        """
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The names of the files that the service's processes run (proc(5), /proc/PID/exe)."""
+
+    @property
+    def backup(self) -> tuple[str, ...]:
+        """A command that prints a backup as operators make it; () where copying is the way."""
 
 
 @cache

@@ -110,7 +110,7 @@ class Session:
         self.host = host
         self._transport = transport
         self._sftp: paramiko.SFTPClient | None = None
-        self._sftp_lock = threading.Lock()
+        self._sftp_lock, self._has_sftp = threading.Lock(), True
 
     @classmethod
     def open(cls, host: Host, dial: Dial) -> Session:
@@ -216,7 +216,7 @@ class Session:
         """
         try:
             self._put(content, path, mode)
-        except (OSError, EOFError, paramiko.SSHException):
+        except (OSError, EOFError, paramiko.SSHException, paramiko.SFTPError):
             self.put_many([File(path, content, mode)])
 
     def _put(self, content: bytes, path: str, mode: int) -> None:
@@ -224,8 +224,10 @@ class Session:
             raise FileNotFoundError(path)
         staged = f"{path.rpartition('/')[0]}/.new-{secrets.token_hex(6)}"
         with self._sftp_lock:
-            if self._sftp is None:
+            if self._sftp is None and self._has_sftp:
+                self._has_sftp = False  # until it answers: who has none is asked once
                 self._sftp = self._transport.open_sftp_client()
+                self._has_sftp = True
             if self._sftp is None:
                 raise FileNotFoundError("sftp")
             sftp = self._sftp

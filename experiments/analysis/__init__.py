@@ -130,6 +130,11 @@ def _search(
     return found
 
 
+def in_the_clear(row: dict[str, Any]) -> bool:
+    """Whether a planted text can be expected to be read on the wire, as far as that is told."""
+    return not row.get("readable") or "wire" in row["readable"]
+
+
 def _longer(item: dict[str, Any], planted: list[dict[str, Any]]) -> tuple[str, ...]:
     text = item["text"]
     return tuple(sorted({row["text"] for row in planted if text in row["text"]} - {text}))
@@ -138,12 +143,13 @@ def _longer(item: dict[str, Any], planted: list[dict[str, Any]]) -> tuple[str, .
 def _score(judged: list[dict[str, Any]], unplanted: list[dict[str, Any]]) -> dict[str, Any]:
     """Return recall over every (text sent in the clear, direction, observer on its path).
 
+    What a countermeasure hid is not expected, where the ground truth tells so.
     recall is None where nothing was expected, or where a doubtful capture leaves it open.
     """
     states = Counter(
         state
         for row in judged
-        if row["wire"]
+        if row["wire"] and in_the_clear(row)
         for seen in row["observers"].values()
         for state in seen["directions"].values()
         if state != "not on its path"
@@ -308,7 +314,7 @@ def _sighting(
     crosses = any(word != "not on its path" for word in ways.values()) or not ways
     return {
         "state": state(found=bool(rows), crosses=crosses),
-        "expected": bool(item["wire"]) and crosses,
+        "expected": bool(item["wire"]) and crosses and in_the_clear(item),
         "directions": ways,
         "hits": rows,
     }
@@ -320,11 +326,20 @@ def _unplanted(
     """Return what was reported as message, user or password and was not planted as such."""
     known = {kind: [p["text"] for p in planted if p["kind"] == kind] for kind in EXACT_KINDS}
     senders = [item["sender"] for item in planted if item.get("sender")]
-    known["user"] = [*known["user"], *senders]
+    addresses = [item["text"] for item in planted if item["kind"] == "contact"]
+    known["user"] = [*known["user"], *senders, *addresses]
+    known["message"] += [item["text"] for item in planted if item["kind"] == "sealed"]
     return [
         {"observer": observer.name, **finding}
         for observer in observers
         for finding in _findings(observer, names)
         if finding["kind"] in EXACT_KINDS
-        and not any(same(finding["text"], text) for text in known[finding["kind"]])
+        and not any(same(_bare(finding), text) for text in known[finding["kind"]])
     ]
+
+
+def _bare(finding: dict[str, Any]) -> str:
+    """Return what was read; of an XMPP address no resource, which a server makes by chance."""
+    text: str = finding["text"]
+    is_address = finding["kind"] == "user" and "@" in text
+    return text.partition("/")[0] if is_address else text

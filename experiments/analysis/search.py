@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 SHORT: Final = 8
 _BEFORE: Final = frozenset(b">\"'=:\r\n\t\0")
 _AFTER: Final = frozenset(b"<\"'&;\r\n\t\0")
+# Around names there are also spaces, and what addresses are made of: nick!user@host, name@host.
+_AROUND_NAMES: Final = frozenset(b" !@,/")
+_BEFORE_NAMES, _AFTER_NAMES = _BEFORE | _AROUND_NAMES, _AFTER | _AROUND_NAMES
 _PERCENT: Final = re.compile(rb"%([0-9A-Fa-f]{2})|\+")
 _ENTITY: Final = re.compile(rb"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{4,}={0,2}")
@@ -136,7 +139,7 @@ class Haystack:
         """Return where a text is readable, the best described place first, each place once.
 
         longer -- other known texts that contain this one; inside them it does not count.
-        spaced -- a short text may also stand after a space (names do, messages do not).
+        spaced -- a short text may also stand between spaces and parts of addresses (names do).
         """
         hits: list[Hit] = []
         wanted = _normal(text)
@@ -238,10 +241,9 @@ def stands_alone(content: bytes, start: int, end: int, *, spaced: bool) -> bool:
     """Whether what was found is the text itself; a short one must be set apart on both sides."""
     if end - start >= SHORT:
         return True
-    before = (
-        start == 0 or content[start - 1] in _BEFORE or (spaced and content[start - 1] == ord(" "))
-    )
-    return before and (end == len(content) or content[end] in _AFTER)
+    before, after = (_BEFORE, _AFTER) if not spaced else (_BEFORE_NAMES, _AFTER_NAMES)
+    begins = start == 0 or content[start - 1] in before
+    return begins and (end == len(content) or content[end] in after)
 
 
 def _covered(content: bytes, start: int, end: int, needle: bytes, other: str) -> bool:

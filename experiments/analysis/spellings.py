@@ -24,6 +24,8 @@ JSON: Final = "JSON-escaped"
 QUOTED: Final = "quoted-printable"
 BASE64: Final = "base64"
 HEX: Final = "hex"
+LUA: Final = "Lua-escaped"
+SQL: Final = "SQL-escaped"
 
 # Fewer characters of base64 than these would be found by chance.
 LEAST_BASE64: Final = 5
@@ -31,6 +33,7 @@ LEAST_HEX: Final = 4  # bytes
 # What a browser leaves as it is in a form (URL standard, application/x-www-form-urlencoded).
 _FORM_SAFE: Final = "*-._"
 _PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
+_LUA: Final = {34: b'\\"', 92: b"\\\\", 10: b"\\n", 9: b"\\t"}
 _ESCAPE: Final = re.compile(r"\\u[0-9a-f]{4}")
 
 
@@ -58,6 +61,8 @@ def _all(text: str) -> Iterator[tuple[str, bytes]]:
             yield HTML, written.encode("utf-8", "replace")
         for written in _escapes(variant):
             yield JSON, written.encode("utf-8", "replace")
+        yield LUA, _lua(plain)
+        yield SQL, re.sub(rb"([\\'\"])", rb"\\\1", plain)  # as mysqldump(1) writes strings
         yield QUOTED, _quoted_printable(plain)
         for needle in _base64(plain):
             yield BASE64, needle
@@ -114,6 +119,14 @@ def _wide(text: str) -> Iterator[bytes]:
 def _quoted_printable(plain: bytes) -> bytes:
     return b"".join(
         bytes([byte]) if 32 <= byte < 127 and byte != ord("=") else b"=%02X" % byte  # noqa: PLR2004 - printable ASCII
+        for byte in plain
+    )
+
+
+def _lua(plain: bytes) -> bytes:
+    """Write it as a string of Lua, which is what Prosody keeps things in (Lua manual, 3.1)."""
+    return b"".join(
+        _LUA.get(byte) or (bytes([byte]) if 32 <= byte < 127 else b"\\%d" % byte)  # noqa: PLR2004 - printable ASCII
         for byte in plain
     )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from experiments.analysis import in_the_clear
+
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator
@@ -42,7 +44,7 @@ class Facts:
     def planted(self, *kinds: str) -> list[dict[str, Any]]:
         """Return what was sent in the clear, of these kinds, with what each observer saw."""
         rows = self.analysis.get("planted", [])
-        return [row for row in rows if row["wire"] and row["kind"] in kinds]
+        return [row for row in rows if row["wire"] and in_the_clear(row) and row["kind"] in kinds]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from lab.making import Images
     from lab.plan import Plan
     from lab.providers.base import Image
 
 
 class Setup(Protocol):
-    """A provider's test bench: a lab of three hosts for it, host, guest and peer."""
+    """A provider's test bench: a lab of three hosts for it, host, guest and peer.
+
+    blank -- where booting takes longer than most tests have time for: what gives images that have
+    nothing to boot, for labs of which no SSH is wanted.
+    """
+
+    blank: Images | None
 
     def __init__(self, folder: Path) -> None:
         """Begin; whatever processes it needs end with `close`."""

@@ -28,6 +28,8 @@ REACHES = "reaches"
 class BENCH:
     """Three sshd; a bench of the same folder in another process uses the same ones."""
 
+    blank = None
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "external"
         self._stack = ExitStack()

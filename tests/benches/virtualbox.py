@@ -31,14 +31,20 @@ class BENCH:
     """A VirtualBox; a bench of the same folder in another process uses the same one."""
 
     def __init__(self, folder: Path) -> None:
-        from virtualbox_labs import Box
+        from guard import GUARD
+        from virtualbox_labs import EMPTY_DISK, Box
 
         instance = testbed.build().instance(folder / "virtualbox")
+        if "pytest" in sys.modules:  # else we are one that tests start, and may be killed
+            GUARD.watch(instance)
         self._before = {name: os.environ.get(name) for name in instance.environment}
         os.environ.update(instance.environment)
         asking.forget()
         self._nowhere = folder / "none.vdi"
         self._box = Box(instance, folder, build_tiny(TINY).vdi)
+        self._blank = folder / "blank.vdi"
+        if not self._blank.exists():
+            self._box.run(EMPTY_DISK, str(self._blank))
 
     def plan(self, name: str = "small") -> Plan:
         """Three machines; none lives on another, since that would be this computer."""
@@ -62,6 +68,10 @@ class BENCH:
         assert form == "disk"
         paths = {name: self._nowhere if name == "gone" else self._box.base for name in wanted}
         return {name: Image(name, "tiny", path, path) for name, path in paths.items()}
+
+    def blank(self, form: str, wanted: set[str]) -> Mapping[str, Image]:
+        """Return an empty disk."""
+        return replace(self._box, base=self._blank).images(form, wanted)
 
     def unmakeable(self) -> Plan:
         """Return one whose disk has gone."""

@@ -30,10 +30,13 @@ PROGRAM = [
     sys.executable, str(PROJECT / "commands" / "program.py"), "--search-root", str(PROJECT),
 ]  # fmt: skip
 EVERY_TASK = {
-    "analyze", "bench", "doctor", "image-build", "image-list", "image-rm", "lab-capture",
-    "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell", "lab-snapshot",
-    "lab-status", "lab-up", "pack", "report", "reproduce", "run", "runs", "spec-check", "test",
-    "verify",
+    "analyze", "bench", "doctor", "report", "reproduce", "run", "runs", "spec-check", "test",
+    "image-build", "image-list", "image-rm",
+    "lab-capture", "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell",
+    "lab-snapshot", "lab-status", "lab-up",
+    "matrix",
+    "class-down", "class-grade", "class-handout", "class-serve", "class-status", "class-up",
+    "compare", "pack", "rerun", "verify",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 

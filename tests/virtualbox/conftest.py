@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benches.virtualbox import TINY
+from guard import GUARD
 from virtualbox_labs import EMPTY_DISK, Box, Labs
 
 from lab.providers.virtualbox import asking
@@ -33,6 +34,7 @@ def tiny() -> TinyMachine:
 def instance(testbed: testbeds.Testbed, tmp_path: Path) -> Iterator[testbeds.Instance]:
     """Give a VirtualBox with nothing in it, for one test."""
     made = testbed.instance(tmp_path / "virtualbox")
+    GUARD.watch(made)
     yield made
     made.stop()
 
@@ -42,6 +44,7 @@ def box(testbed: testbeds.Testbed, tmp_path_factory: pytest.TempPathFactory) -> 
     """Run a VirtualBox of this process's own, which the provider speaks with."""
     folder = tmp_path_factory.mktemp("vbox")
     instance = testbed.instance(folder / "home")
+    GUARD.watch(instance)
     patch = pytest.MonkeyPatch()
     for name, value in instance.environment.items():
         patch.setenv(name, value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,6 +188,47 @@ def test_every_system_has_its_own_command(system: str, adapter: str, command: st
     """It adds an address; the machine keeps those that it has."""
     words = this_machine.how_to_set(adapter, "192.168.1.30/24", system)
     assert this_machine.written(words, system).endswith(command)
+
+
+CONFIGURE = """
+import subprocess, sys
+from dataclasses import replace
+sys.path[:0] = sys.argv[1:]
+from real_labs import PROJECT, small_plan
+from lab.providers.virtualbox import this_machine
+# Until a namespace has its first address, Linux lets everybody bind to any.
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+host = small_plan().host("host")
+adapter = replace(host.adapters[0], address="198.51.100.30/20")
+host = replace(host, adapters=(adapter,))
+assert not this_machine.has_address("198.51.100.30")
+this_machine.check_addresses(host, ["lo"], configure=True)
+assert this_machine.has_address("198.51.100.30")
+this_machine.check_addresses(host, ["lo"], configure=False)
+try:
+    this_machine.check_addresses(
+        replace(host, adapters=(replace(adapter, address="192.0.2.31/24"),)),
+        ["none0"],
+        configure=True,
+    )
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.lab
+def test_this_machine_is_given_the_address_when_that_is_asked() -> None:
+    """In a network namespace for this test; a command that fails is shown, with what it said."""
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", CONFIGURE, PROJECT, PROJECT / "tests"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("LabError")
+    assert "ip address add 192.0.2.31/24 dev none0" in done.stdout
+    assert 'Cannot find device "none0"' in done.stdout
 
 
 def test_this_machine_is_dialled_on_its_loopback() -> None:

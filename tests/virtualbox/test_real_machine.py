@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from benches.virtualbox import MEMORY_MIB, TINY, nowhere
+from guard import GUARD
 from real_labs import PROJECT, small_plan
 
 from commands.labs import plan_of, provision
@@ -88,15 +89,21 @@ def test_the_way_in_is_no_way_out(lab: Lab) -> None:
 
 
 def test_it_is_saved_and_restored(lab: Lab) -> None:
-    """What was written after it was saved is gone; what ran then runs again, and SSH answers."""
+    """What was written after it was saved is gone; what ran then runs again, and SSH answers.
+
+    Files are written to it one by one, too, though its sshd (dropbear) has no SFTP.
+    """
+    content = bytes(range(256)) * 300
     with Sessions(lab) as sessions:
-        sessions["peer"].run(["touch", "/tmp/before"])
+        sessions["peer"].put(b"replaced", "/tmp/before")
+        sessions["peer"].put(content, "/tmp/before")
     lifecycle.snapshot(lab, "clean")
     with Sessions(lab) as sessions:
-        sessions["peer"].run(["touch", "/tmp/after"])
+        sessions["peer"].put(b"", "/tmp/after")
     lifecycle.restore(lab, "clean")
     with Sessions(lab) as sessions:
         there = sessions["peer"].run(["ls", "/tmp"]).stdout.split()
+        assert sessions["peer"].get("/tmp/before") == content
     assert b"before" in there
     assert b"after" not in there
 
@@ -112,6 +119,7 @@ def test_a_machine_on_a_lab_network_of_namespaces(box: Box, tmp_path: Path) -> N
     plan = plan_of(PROJECT / "vm_specs" / "mixed.yaml")
     guest = replace(plan.host("guest"), memory_mib=MEMORY_MIB)
     plan = replace(plan, hosts=tuple(guest if h.name == "guest" else h for h in plan.hosts))
+    GUARD.watch_labs(tmp_path / "state")
     lab, _ = lifecycle.up(plan, images, root=tmp_path / "state")
     try:
         assert lifecycle.status("mixed", tmp_path / "state").state is lifecycle.State.CREATED

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from real_labs import small_plan
+from guard import GUARD
+from real_labs import PROJECT, small_plan
 
 from lab.bootstrap import host_files, make_keys
 from lab.hosts import Host
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from lab.providers.virtualbox.testbed import Instance, Testbed
     from lab.providers.virtualbox.testbed.tiny import TinyMachine
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [pytest.mark.lab, pytest.mark.virtualbox, pytest.mark.slow]
 
 INSIDE = Path(__file__).with_name("inside.py")
 MAC = "52:54:00:12:34:56"
@@ -118,6 +120,8 @@ def test_it_is_a_virtualbox(instance: Instance) -> None:
 def test_instances_know_nothing_of_each_other(testbed: Testbed, tmp_path: Path) -> None:
     """Two VirtualBoxes run side by side, and the end of one is not that of the other."""
     one, two = (testbed.instance(tmp_path / name) for name in ("one", "two"))
+    GUARD.watch(one)
+    GUARD.watch(two)
     try:
         ask(one, "create", "mine")
         assert ask(two, "names") == ""
@@ -229,6 +233,45 @@ def test_stopping_ends_machines_and_displays(
     assert instance.processes() == {}
     assert not instance.socket_folder.exists()
     wait_for(lambda: set(Path("/tmp").glob(".X*-lock")) <= locks, 10, lambda: "a lock is left")
+
+
+BEGIN = """
+import sys, time
+sys.path[:0] = sys.argv[3:]
+from pathlib import Path
+from guard import GUARD
+from lab.providers.virtualbox.testbed import Instance
+instance = Instance(Path(sys.argv[1]), Path(sys.argv[2]))
+GUARD.watch(instance)
+GUARD.watch_labs(Path(sys.argv[2]).parent / "state")
+print("watched", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_killed_tests_leave_behind_is_ended(
+    testbed: Testbed, instance: Instance, tmp_path: Path
+) -> None:
+    """By a process beside them: kill -9 gives nobody a chance to clean up; another's stays."""
+    ended = testbed.instance(tmp_path / "ended")
+    tests = subprocess.Popen(
+        [sys.executable, "-c", BEGIN, ended.python, ended.folder, str(PROJECT),
+         str(PROJECT / "tests" / "virtualbox")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert tests.stdout
+    try:
+        assert tests.stdout.readline() == "watched\n"
+        for box in (ended, instance):
+            ask(box, "version")
+            assert "VBoxSVC" in box.processes().values()
+        tests.kill()
+        wait_for(lambda: not ended.processes(), 30, lambda: str(ended.processes()))
+        assert "VBoxSVC" in instance.processes().values()
+    finally:
+        tests.kill()
+        tests.communicate()
+        ended.stop()
 
 
 def test_the_machine_is_known_good_under_qemu(tiny: TinyMachine, tmp_path: Path) -> None:

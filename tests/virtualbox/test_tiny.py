@@ -7,6 +7,8 @@ import pytest
 from lab.errors import Fault, LabError
 from lab.providers.virtualbox.testbed.tiny import check_config
 
+pytestmark = pytest.mark.virtualbox
+
 GOT = "#\n# of the kernel\n#\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_TIME=1\n"
 
 

@@ -200,7 +200,12 @@ def start(api: Api, uuids: list[str], frontend: str, environment: list[str]) -> 
         except (Refused, Late) as error:
             failed = failed or error
         else:
-            session.do("unlockMachine")
+            try:
+                session.do("unlockMachine")
+            except Refused as error:
+                failed = failed or Refused(
+                    f"starting {name}", error.code, "its process ended as soon as it ran"
+                )
     if failed:
         raise failed
 

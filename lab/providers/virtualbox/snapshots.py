@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.providers.virtualbox.api import Refused
@@ -10,20 +12,49 @@ from lab.providers.virtualbox.machines import start, state_of
 from lab.providers.virtualbox.removal import ONLINE, cut_power
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lab.providers.virtualbox.api import Api, Thing
 
 SAVING = 300.0  # seconds for one machine's memory
+QUIET = 1.0  # seconds since a machine's settings were last written; a window's come 0.3 s late
+QUIET_BY = 20.0  # seconds until it is tried all the same
+PAUSE = 0.05
 
 
 def save(api: Api, uuids: list[str], name: str) -> None:
     """Take a snapshot of every machine, one after another; each stands still meanwhile."""
     for uuid in uuids:
-        session = _locked(api, api.box.do("findMachine", uuid))
+        machine = api.box.do("findMachine", uuid)
+        session = _locked(api, machine)
         try:
-            progress, _ = session.get("machine").do("takeSnapshot", name, "", True)  # noqa: FBT003 - it pauses
-            api.finish(progress, "taking a snapshot", time.monotonic() + SAVING)
+            with _still(api, machine, session):
+                progress, _ = session.get("machine").do("takeSnapshot", name, "", True)  # noqa: FBT003 - it pauses
+                api.finish(progress, "taking a snapshot", time.monotonic() + SAVING)
         finally:
             session.do("unlockMachine")
+
+
+@contextmanager
+def _still(api: Api, machine: Thing, session: Thing) -> Iterator[None]:
+    """Have a machine paused, if it runs, and its settings written by nobody.
+
+    VBoxSVC 7.2 dies, and every machine with it, when settings of a machine are written while a
+    snapshot of it is taken. Windows write their size after the guest has changed it, which a
+    guest that stands still does not.
+    """
+    paused = state_of(api, machine) == "Running"
+    if paused:
+        session.get("console").do("pause")
+    try:
+        settings = Path(machine.get("settingsFilePath"))
+        end = time.monotonic() + QUIET_BY
+        while time.time() - settings.stat().st_mtime < QUIET and time.monotonic() < end:
+            time.sleep(PAUSE)
+        yield
+    finally:
+        if paused:
+            session.get("console").do("resume")
 
 
 def _locked(api: Api, machine: Thing) -> Thing:

@@ -7,6 +7,8 @@ its address has to be there before guests are bridged beside it, and its own ssh
 from __future__ import annotations
 
 import getpass
+import ipaddress
+import os
 import platform
 import shlex
 import socket
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 
 HOST_KEY = Path("/etc/ssh/ssh_host_ed25519_key.pub")
 KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
-MASKS = {8: "255.0.0.0", 16: "255.255.0.0", 24: "255.255.255.0"}
 PATIENCE = 5.0  # seconds
 
 
@@ -41,14 +42,19 @@ def has_address(address: str) -> bool:
 
 def how_to_set(adapter: str, address: str, system: str) -> list[str]:
     """Return the command that gives an adapter the address "192.168.1.30/24" besides its own."""
-    ip, _, length = address.partition("/")
-    mask = MASKS.get(int(length or 24), "255.255.255.0")
+    ip, mask = address.partition("/")[0], str(ipaddress.IPv4Interface(address).netmask)
     if system == "Windows":
         words = ["netsh", "interface", "ipv4", "add", "address"]
         return [*words, f"name={adapter}", f"address={ip}", f"mask={mask}"]
     if system == "Darwin":
         return ["sudo", "ifconfig", adapter.partition(":")[0], "alias", ip, "netmask", mask]
     return ["sudo", "ip", "address", "add", address, "dev", adapter]
+
+
+def _by_root(command: list[str]) -> list[str]:
+    """Return the command without sudo where nobody needs it, and where it may not be installed."""
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    return command[1:] if root and command[0] == "sudo" else command
 
 
 def written(command: list[str], system: str) -> str:
@@ -80,11 +86,17 @@ def check_addresses(host: PlannedHost, bridges: Sequence[str], *, configure: boo
 
 
 def _set(host: PlannedHost, command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    if done.returncode:
+    try:
+        done = subprocess.run(
+            _by_root(command), capture_output=True, text=True, check=False, timeout=60
+        )
+        saw = f"{done.stdout}{done.stderr}" if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        saw = str(error)
+    if saw:
         raise LabError(
             f"giving this machine the address of host {host.name!r}",
-            f"{written(command, platform.system())}\n{done.stdout}{done.stderr}",
+            f"{written(command, platform.system())}\n{saw}",
             fault=Fault.MACHINE,
             todo="run that command as an administrator",
         )

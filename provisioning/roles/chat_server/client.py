@@ -85,6 +85,14 @@ class ChatSystem:
     ports: tuple[int, ...] = (PORTS["http"],)
     longest: int = MAX_CHARACTERS  # a byte is never more than a character
     stores: frozenset[Kind] = frozenset({"message", "user", "sealed"})
+    folders: tuple[str, ...] = (
+        "/var/lib/mysql",
+        "/var/lib/imlab-chat",
+        "/var/log/mysql",
+        "/var/log/apache2",
+    )
+    programs: tuple[str, ...] = ("mariadbd", "apache2")
+    backup: tuple[str, ...] = ("mariadb-dump", "--skip-extended-insert", "imlab_chat")
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> ChatClient:
         """Return a client at host `at` of the server on host `server`."""

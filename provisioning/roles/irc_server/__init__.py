@@ -78,6 +78,9 @@ class IrcSystem:
     ports: tuple[int, ...] = (desired.PORT,)
     longest: int = desired.LONGEST
     stores: frozenset[Kind] = frozenset({"user"})
+    folders: tuple[str, ...] = ("/etc/ngircd", "/var/log/syslog", "/var/log/daemon.log")
+    programs: tuple[str, ...] = ("ngircd",)
+    backup: tuple[str, ...] = ()
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> IrcClient:
         """Return a client at host `at` of the server on host `server`."""

@@ -84,6 +84,9 @@ class XmppSystem:
     ports: tuple[int, ...] = (desired.PORT,)
     longest: int = desired.LONGEST
     stores: frozenset[Kind] = frozenset({"message", "user", "contact"})
+    folders: tuple[str, ...] = (desired.DATA, desired.LOGS)
+    programs: tuple[str, ...] = (desired.LUA.rpartition("/")[2],)
+    backup: tuple[str, ...] = ()
 
     def client(self, plan: Plan, at: str, server: str, connect: Connect) -> XmppClient:
         """Return a client at host `at` of the server on host `server`."""
