@@ -53,7 +53,10 @@ def _handshakes(facts: Facts) -> tuple[int, int, list[dict[str, Any]]]:
         if observer["host"] != told["receiver"]:
             continue
         rows = [
-            row for row in observer["handshakes"] if (row["source"], row["destination"]) == ends
+            row
+            for row in observer["handshakes"]
+            if (row["source"], row["destination"]) == ends
+            and row["server"].endswith(f":{told['port']}")
         ]
         opened, complete = opened + len(rows), complete + sum(row["complete"] for row in rows)
         numbers = [step["frame"] for row in rows[:2] for step in row["steps"]]

@@ -65,6 +65,11 @@ def test_claims_on_forgery_follow_what_was_accepted(threats_lab: OpenLab, tmp_pa
     assert judged_anew(judgement, taken)["tcp"] == "refuted"
     assert set(judged_anew(judgement, deaf).values()) == {"not measured"}
 
+
+def test_only_what_was_forged_is_judged(threats_lab: OpenLab, tmp_path: Path) -> None:
+    """A complete handshake in the victim's name refutes the claim, at the receiver's port alone."""
+    judgement = held(threats_lab, "forgery", tmp_path)
+
     def completed(analysis: dict[str, Any]) -> None:
         for observer in analysis["observers"]:
             for shake in observer["handshakes"]:
