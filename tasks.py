@@ -265,7 +265,6 @@ def report(_: Context, name: str, engine: str = "native", json: bool = False) ->
         "again": "judge the matrix in this folder again, without a lab",
         "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
         "spec": "the lab: a file, or a name in vm_specs/",
-        "provider": "what makes the hosts, if the lab is not up yet",
         "keep": "leave the lab up afterwards",
         "out": "folder of the matrices",
         **NAME,
@@ -281,18 +280,17 @@ def matrix(
     claims: str = "",
     spec: str = "im",
     name: str = "",
-    provider: str = "netns",
     keep: bool = False,
     out: str = "",
     json: bool = False,
 ) -> None:
-    """Find out who reads what: every messaging system under every countermeasure."""
+    """Find out who reads what under every countermeasure; exit 1 if a text was missed."""
     from commands import matrix as matrix_
     from commands import runs
 
     given = tuple(word for word in claims.split(",") if word)
     options = matrix_.Options(
-        tuple(word for word in only.split(",") if word), repeats, spec, name or None, provider,
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None,
         Path(out) if out else runs.RUNS, keep, given,
     )  # fmt: skip
     with progress(quiet=json) as told:
@@ -301,6 +299,8 @@ def matrix(
         else:
             outcome = matrix_.run_matrix(options, told.note)
     show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+    if not outcome.sound:
+        sys.exit(1)
 
 
 @task(help=JSON)

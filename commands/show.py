@@ -6,9 +6,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -131,14 +132,14 @@ def verdict_table(
 
 
 LEVELS = {
-    "everything": "[red]everything[/]",
+    "everything": "[red]all[/]",
     "messages": "[red]messages[/]",
     "passwords": "[yellow]passwords[/]",
-    "people": "[yellow]who they are[/]",
+    "people": "[yellow]names[/]",
     "times": "[green]size, time[/]",
     "nothing": "[green]nothing[/]",
-    "open": "[yellow]? inconclusive[/]",
-    "unmeasured": "[dim]– not measured[/]",
+    "open": "[yellow]?[/]",
+    "unmeasured": "[dim]–[/]",
 }
 
 
@@ -146,17 +147,30 @@ def matrix_table(outcome: MatrixOutcome) -> Group:
     """Return who reads what, a row a cell, and where the page is."""
     cells = outcome.content["cells"]
     observers = list(dict.fromkeys(name for cell in cells for name in cell["observers"]))
-    table = Table("system", "countermeasure", *observers, "median", "95 %")
+    first = [Column("system", no_wrap=True), Column("countermeasure", no_wrap=True)]
+    table = Table(*first, *observers, "ms, median / 95 %", box=box.SIMPLE_HEAD)
+    before = ""
     for cell in cells:
         levels = [cell["observers"].get(name, {}).get("level", "") for name in observers]
         latency = cell["cost"]["latency_s"]
+        median, late = (latency[name]["value"] * 1e3 for name in ("median", "p95"))
         table.add_row(
-            escape(cell["system"]), escape(cell["countermeasure"]),
+            "" if cell["system"] == before else escape(cell["system"]),
+            escape(cell["countermeasure"]),
             *(LEVELS.get(level, escape(level)) for level in levels),
-            *(f"{latency[name]['value'] * 1e3:.2f} ms" for name in ("median", "p95")),
-        )  # fmt: skip
+            f"{median:.3g} / {late:.3g}",
+        )
+        before = cell["system"]
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
-    said = Text(f"page  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore")
+    scores = [score for cell in cells for score in cell["score"]["observers"].values()]
+    found, expected = (sum(score[key] for score in scores) for key in ("found", "expected"))
+    false = sum(
+        len(score["beyond"]) + len(score["decoys_found"]) + score["unplanted"] for score in scores
+    )
+    truth = f"{found} of {expected} texts found that could be read, {false} false reports"
+    said = Text(
+        f"truth {truth}\npage  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore"
+    )
     return Group(table, said)
 
 
