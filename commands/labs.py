@@ -150,15 +150,15 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     plan = plan_of(path, name, provider=provider, browser=browser)
     warm.start()  # paramiko loads while the keeper makes hosts
 
-    def images(form: str, wanted: set[str]) -> Mapping[str, Image]:
-        others = recipes or {}
-        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
-
     text = path.read_text(encoding="utf-8")
     if lifecycle.status(plan.lab).state is lifecycle.State.ABSENT:
         prepare_roles(plan)
     lab, new = lifecycle.up(
-        plan, images, spec=(str(path), text), configure_machine=configure_machine, note=note
+        plan,
+        images(note, recipes),
+        spec=(str(path), text),
+        configure_machine=configure_machine,
+        note=note,
     )
     try:
         warm.join()
@@ -172,6 +172,21 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
             with uninterrupted():
                 lifecycle.down(lab.name)
         raise
+
+
+def images(
+    note: Callable[..., None], recipes: Mapping[str, Recipe] | None = None
+) -> Callable[[str, set[str]], Mapping[str, Image]]:
+    """Return what gives the life cycle its base images, building what is missing.
+
+    recipes -- what images are made of instead of the recipes of their names.
+    """
+    others = recipes or {}
+
+    def found(form: str, wanted: set[str]) -> Mapping[str, Image]:
+        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
+
+    return found
 
 
 def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:

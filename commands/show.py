@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from commands.classroom import Seat
     from commands.labs import Raised
     from commands.matrix import Outcome as MatrixOutcome
     from lab.lifecycle import LabStatus
@@ -199,6 +200,24 @@ def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     for host, names in there.items():
         table.add_row(escape(host), escape(", ".join(names)))
     return table
+
+
+def seats_table(seats: Sequence[Seat]) -> Group:
+    """Return who of a class is up and what it costs."""
+    table = Table("student", "lab", "state", "memory", "processes", "disk", "up in", "note")
+    for seat in seats:
+        table.add_row(
+            escape(seat.student), escape(seat.lab), seat.state, _mib(seat.memory),
+            "–" if seat.processes is None else str(seat.processes), _mib(seat.disk),
+            "–" if seat.up_s is None else f"{seat.up_s:.2f} s", escape(seat.note),
+        )  # fmt: skip
+    memory = sum(seat.memory or 0 for seat in seats)
+    up = sum(seat.memory is not None for seat in seats)
+    return Group(table, Text(f"{up} labs up, {memory >> 20} MiB"))
+
+
+def _mib(size: int | None) -> str:
+    return "–" if size is None else f"{size / (1 << 20):.0f} MiB"
 
 
 def grades_table(graded: tuple[Gradebook, Path]) -> Group:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lab.hosts import Dial, Host
+    from lab.limits import Share
     from lab.making import Images
 
 PROBE_INTERVAL, SLOWEST_PROBE = 0.002, 0.25  # seconds; each time half as long again
@@ -193,6 +194,7 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     spec: tuple[str, str] = ("", ""),
     root: Path | None = None,
     configure_machine: bool = False,
+    share: Share | None = None,
     note: Callable[..., None] = lambda *_: None,
 ) -> tuple[Lab, bool]:
     """Put a lab up so that every host's sshd answers; return it and whether it is new.
@@ -200,6 +202,7 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
     images -- gives the base images by form and name, building what is missing.
     spec   -- (path, text) of where the plan came from; kept in the ledger.
     configure_machine -- the network of this machine itself may be changed where the plan wants it.
+    share  -- what the lab may take of this machine; None: all of it.
     note   -- is told, in a few words, what goes on.
 
     Safe to repeat. Raises LabError, and then nothing is left of a lab that was being made.
@@ -219,7 +222,10 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
         return lab, False
     if verb == "recreate" and ledger:
         unmake(ledger)  # that one: meanwhile somebody else may have made the next
-    blank = Order(root, plan, (), {}, {}, {}, configure_machine=configure_machine, note=note)
+    blank = replace(
+        Order(root, plan, (), {}, {}, {}, configure_machine=configure_machine, note=note),
+        share=share,
+    )
     made = make(plan, images, blank, spec)
     try:
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import limits
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger, start_time
 from lab.providers.base import SSH_DEADLINE, lab_login, unreachable
@@ -149,7 +150,9 @@ class NamespaceProvider:
 
     def destroy(self, ledger: Ledger, deadline: float = 10.0) -> None:
         """Ask the supervisor to end; if that does not help, kill the keeper; then check."""
+        groups = ledger.read().get("groups", [])
         _destroy(ledger, deadline)
+        limits.remove(groups)  # a keeper that was killed could not
         if keeper := self._keepers.pop(ledger.lab_id, None):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 keeper.wait(ANSWER_DEADLINE)  # it has let go of the lock, its last act
@@ -174,6 +177,16 @@ class NamespaceProvider:
             )
         rows: list[dict[str, Any]] = answer["links"]
         return rows
+
+    def usage(self, ledger: Ledger) -> dict[str, dict[str, int]]:
+        """Return processes, memory and disk (bytes) of each host; {} for a lab that has gone."""
+        try:
+            with _control(ledger) as control:
+                control.send(b'{"op": "usage"}')
+                hosts: dict[str, dict[str, int]] = json.loads(control.recv(MAX_ANSWER))["hosts"]
+        except (OSError, ValueError):
+            return {}
+        return hosts
 
     def dial(self, ledger: Ledger, host: str) -> Dial:
         """Have the supervisor make a socket inside the host and connect it from here."""
@@ -313,12 +326,16 @@ def _request(order: Order) -> bytes:
                     "sysctls": {**SYSCTLS, TTL: str(host.ttl), **host.sysctls},
                     "disk_mib": host.disk_mib,
                     "files": order.files[host.name],
+                    "processes": order.share.processes if order.share else 0,
+                    "number": number,
                 }
-                for host in order.hosts
+                for number, host in enumerate(order.hosts)
             ],
             "images": [str(image.path) for image in images],
             "holds": [str(image.lock) for image in images],
             "ids": ids_for_current_user(),
+            "share": order.share,
+            "groups": order.record.get("groups", []),
         }
     ).encode()
     return b"%d\n" % len(body) + body

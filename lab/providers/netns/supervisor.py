@@ -25,7 +25,7 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, Any
 
-from lab.providers.netns import gauge, relay, rootfs, shaper
+from lab.providers.netns import gauge, relay, rootfs, shaper, usage
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.netlink import End, Netlink
 from lab.providers.netns.wires import SWITCHES, Cable, Wiring
@@ -46,6 +46,9 @@ PLAIN = {"net.ipv4.ip_forward": "0"} | {
     )
 }  # fmt: skip
 SIOCETHTOOL = 0x8946
+MAP = b"map"
+#: Ids of the lab that make hosts' user namespaces, one each: nothing else runs as them.
+FIRST_OWNER = 60_000
 #: ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO of <linux/ethtool.h>: what makes a capture show frames of
 #: 64 KiB and checksums that were never computed. Off, the wire shows what a wire would show.
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
@@ -105,6 +108,8 @@ class Supervisor:
             channel.close()
             if complaint:
                 raise OSError(0, f"host {request.name}: {complaint.decode()}")
+        if any(request.processes for request in self._requests):
+            _bound_namespaces()
 
     def _spawn(self, request: rootfs.HostRequest) -> None:
         """Fork a host's first process and take a descriptor of its network namespace.
@@ -118,6 +123,10 @@ class Supervisor:
             _become_host(request, theirs, self._files)
         theirs.close()
         answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
+        if answer == MAP:
+            _map_ids(middle)
+            ours.send(MAP)
+            answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
         os.waitpid(middle, 0)
         if not descriptors:
             raise OSError(0, f"host {request.name}: {answer.decode() or 'ended at once'}")
@@ -255,6 +264,8 @@ class Supervisor:
             elif request["op"] == "status":
                 self._reap()
                 client.send(json.dumps({"dead": self._dead}).encode())
+            elif request["op"] == "usage":
+                client.send(json.dumps({"hosts": usage.of_hosts(self._pids)}).encode())
             else:
                 self._dial(client, str(request["host"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -313,6 +324,8 @@ def _become_host(
 ) -> None:
     """In the middle process: make the namespaces, fork the host's PID 1, hand over, go."""
     try:
+        if request.processes:
+            _nest(request, channel)
         sys_.unshare(_HOST_NAMESPACES)
         _disable_ipv6()
         for name, value in PLAIN.items():
@@ -325,6 +338,45 @@ def _become_host(
     except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
         channel.send((str(error) or repr(error)).encode())
     os._exit(0)
+
+
+def _nest(request: rootfs.HostRequest, channel: socket.socket) -> None:
+    """Enter a user namespace of the host's own, in which so many processes can be.
+
+    Its limit holds for all of it together because it is made by a user who makes no other: the
+    kernel counts a namespace's processes as its maker's (Linux 5.14, ucounts).
+    """
+    resource.setrlimit(resource.RLIMIT_NPROC, (request.processes, request.processes))
+    owner = FIRST_OWNER + request.number
+    os.setgroups([])
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    sys_.unshare(sys_.CLONE_NEWUSER)
+    sys_.belong_to_own_user()
+    channel.send(MAP)
+    if channel.recv(16) != MAP:
+        os._exit(1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _map_ids(pid: int) -> None:
+    """Map all ids of the lab to the same ids of the user namespace that a process has just made."""
+    for name in ("gid_map", "uid_map"):
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"0 0 65536")
+        finally:
+            os.close(descriptor)
+
+
+def _bound_namespaces() -> None:
+    """Let the lab's hosts make few namespaces: each costs kernel memory (namespaces(7))."""
+    for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"):
+        with contextlib.suppress(OSError):  # a kernel without that kind
+            descriptor = os.open(f"/proc/sys/user/max_{kind}_namespaces", os.O_WRONLY)
+            os.write(descriptor, b"64")
+            os.close(descriptor)
 
 
 def _first_process(
