@@ -14,6 +14,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from commands.cli import after_dashes, guarded, jsonable, progress, show
+from commands.repeat_tasks import compare, pack, rerun, verify  # noqa: F401 - tasks, too
 from lab import own_tasks
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
 @task(
     positional=["experiment"],
     help={
-        "experiment": "a file, or a name in experiments/definitions/",
+        "experiment": "a file, a name in experiments/definitions/, or a series to go on with",
         "provider": "what makes the hosts, if the lab is not up yet",
         "browser": "drive a real Chromium on the peer",
         "keep": "leave the lab up afterwards",
@@ -208,11 +209,18 @@ def run(
     json: bool = False,
 ) -> None:
     """Run an experiment on the lab that is up, or on one of its own; exit 1 unless confirmed."""
-    from commands import runs
+    from commands import runs, series
 
     options = runs.Options(
         name or None, provider, Path(out) if out else runs.RUNS, browser=browser, keep=keep
     )
+    if series.wanted(experiment):
+        with progress(quiet=json) as told:
+            done = series.run(experiment, options, told.note)
+        show(lambda: _view("series_view", done), done.to_json(), as_json=json)
+        if not done.confirmed:
+            sys.exit(1)
+        return
     with progress(quiet=json) as told:
         outcome = runs.run_experiment(experiment, options, told.note)
     _show_outcome(outcome, as_json=json)
@@ -229,81 +237,24 @@ def reproduce(_: Context, browser: bool = False, json: bool = False) -> None:
     _show_outcome(outcome, as_json=json)
 
 
-@task(positional=["name"], help={"name": "a run's name, its folder, or 'last'", **JSON})
+@task(
+    positional=["name"],
+    help={
+        "name": "a run's name, its folder, or 'last'",
+        "engine": "what reads the captures: native, or tshark to compare with",
+        **JSON,
+    },
+)
 @guarded
-def report(_: Context, name: str, json: bool = False) -> None:
+def report(_: Context, name: str, engine: str = "native", json: bool = False) -> None:
     """Judge a run again from its folder alone and write its report anew."""
     from commands import runs
 
     folder = runs.find(name)
     with progress(quiet=json) as told:
         told.note("reading the captures and judging")
-        outcome = runs.judge(folder)
+        outcome = runs.judge(folder, engine=engine)
     _show_outcome(outcome, as_json=json)
-
-
-@task(positional=["run"], help={"run": "a run's name, folder or archive, or 'last'", **JSON})
-@guarded
-def verify(_: Context, run: str, json: bool = False) -> None:
-    """Find every byte of a run that is not what was sealed, and name its file; exit 1 if any."""
-    from commands import repeat
-
-    found = repeat.verify(run)
-    show(lambda: _view("verified_view", found), found.to_json(), as_json=json)
-    if found.facts:
-        sys.exit(1)
-
-
-@task(
-    positional=["run"],
-    help={
-        "run": "a run's name, folder or archive, or 'last'",
-        "provider": "what makes the hosts, instead of what made them then",
-        "out": "folder of the runs",
-        "strict": "exit 1 also when a measure lies outside of what it was",
-        "their-recipes": "build images by the run's recipes where ours differ (runs its commands)",
-        **JSON,
-    },
-)
-@guarded
-def rerun(
-    _: Context,
-    run: str,
-    provider: str = "",
-    out: str = "",
-    strict: bool = False,
-    their_recipes: bool = False,
-    json: bool = False,
-) -> None:
-    """Do a run again on this machine and compare; exit 1 unless the verdicts are equal."""
-    from commands import rerun as again
-    from commands import runs
-
-    folder = Path(out) if out else runs.RUNS
-    options = again.Options(folder, provider, their_recipes, strict)
-    with progress(quiet=json) as told:
-        outcome = again.rerun(run, options, told.note)
-    show(lambda: _view("rerun_view", outcome), outcome.to_json(), as_json=json)
-    if not outcome.same:
-        sys.exit(1)
-
-
-@task(
-    positional=["run"],
-    help={
-        "run": "a run's name, its folder, or 'last'",
-        "out": "folder or file of the archive; here by default",
-        **JSON,
-    },
-)
-@guarded
-def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
-    """Make one archive of a run; the same run gives the same bytes."""
-    from commands import repeat
-
-    packed = repeat.pack(run, Path(out))
-    told = f"{packed['archive']}  {packed['bytes'] / 1e6:.1f} MB\nsha256 {packed['sha256']}"
-    show(lambda: told, packed, as_json=json)
 
 
 @task(

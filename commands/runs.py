@@ -114,11 +114,11 @@ def _measure(
         return run_on(request, sessions, note)
 
 
-def judge(path: Path) -> Outcome:
+def judge(path: Path, *, engine: str = "native") -> Outcome:
     """Judge a run from its folder alone, and write its verdicts and report anew."""
     from experiments.judge import judge as judge_folder  # noqa: PLC0415 - loads jinja2
 
-    judgement = judge_folder(path)
+    judgement = judge_folder(path, engine=engine)
     folder = RunFolder.open(path)
     return Outcome(path, judgement.verdicts, folder.manifest()["durations_s"])
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from commands.repeat import Verified
     from commands.rerun import Rerun
+    from commands.series import Outcome
 
 WITHIN = {True: "[green]✔[/]", False: "[red]✘[/]", None: "[dim]–[/]"}
 PACKAGES = 8  # lines of packages that differ; --json has all
@@ -99,3 +100,46 @@ def _around(data: dict[str, Any]) -> list[RenderableType]:
         told = ["–" if value is None else str(value) for value in (then, now)]
         table.add_row(escape(what), *(escape(text[:60]) for text in told))
     return [table]
+
+
+def series_view(outcome: Outcome) -> Group:
+    """Return what a series came to."""
+    parts: list[RenderableType] = [compare_view(outcome.comparison)] if outcome.comparison else []
+    if outcome.failed:
+        table = Table("cell that failed", "why")
+        for cell, why in outcome.failed:
+            table.add_row(escape(cell), escape(why))
+        parts.append(table)
+    told = f"{outcome.made} cells run, {outcome.there} were there, {len(outcome.failed)} failed"
+    more = f"\ngo on with   ./inv run {outcome.folder}" if outcome.failed else ""
+    page = f"\npage         {outcome.folder / 'compare.html'}" if outcome.comparison else ""
+    parts.append(Text(f"{told}{page}{more}", no_wrap=True, overflow="ignore"))
+    return Group(*parts)
+
+
+def compare_view(data: dict[str, Any]) -> Group:
+    """Return runs side by side: a column a run, or a column the repeats of a cell."""
+    labels = [escape(column["label"]) for column in data["columns"]]
+    verdicts = Table("claim", *labels)
+    for row in data["verdicts"]:
+        told = [
+            "; ".join(
+                MARKS.get(word, escape(word)) + (f", {n} times" if n > 1 else "")
+                for word, n in column.items()
+            )
+            or "–"
+            for column in row["columns"]
+        ]
+        verdicts.add_row(escape(row["claim"]), *told)
+    measures = Table("measure", *labels, caption="medians with intervals of 95 %")
+    for row in data["measures"]:
+        values = [estimate_text(value, row["unit"]) for value in row["values"]]
+        measures.add_row(escape(row["name"]), *values)
+    parts: list[RenderableType] = [verdicts] if data["verdicts"] else []
+    parts.append(measures)
+    if data["environment"]:
+        around = Table("what differed", *labels)
+        for row in data["environment"]:
+            around.add_row(escape(row["what"]), *map(escape, row["values"]))
+        parts.append(around)
+    return Group(*parts)

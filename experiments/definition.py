@@ -10,6 +10,8 @@ One YAML file of experiments/definitions/ each, or of a folder there ("threats/f
     licence: CC-BY-4.0          # of what a run of it leaves: SPDX's name, an address or a text
     authors:                    # who answers for it; orcid and affiliation may be left out
       - {name: Ada Lovelace, orcid: https://orcid.org/0000-0002-1825-0097, affiliation: …}
+    repeat: 5                   # how often, and what is varied: see experiments/factors.py
+    factors: {…}
     steps:                      # workloads in order, each with its parameters
       - ping: {count: 4, bytes: 32}
     claims: [...]               # see experiments/claims.py
@@ -24,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from experiments import workloads
+from experiments import factors, workloads
 from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ FORMAT = 1
 MAX_BYTES = 256 * 1024
 _KEYS = {
     "imlab_experiment", "name", "title", "spec", "seed", "licence", "authors", "steps", "claims",
+    *factors.KEYS, "cell",
 }  # fmt: skip
 _AUTHOR = {"name", "orcid", "affiliation"}
 _ORCID = re.compile(r"https://orcid\.org/(\d{4}-){3}\d{3}[\dX]")
@@ -132,7 +135,7 @@ def _faults(data: object) -> list[str]:
     ]
     if not isinstance(data.get("seed", 0), int):
         faults.append(f"seed is {data['seed']!r}, must be a whole number")
-    faults += _credit_faults(data)
+    faults += _credit_faults(data) + factors.faults(data)
     steps = data.get("steps")
     if not isinstance(steps, list) or not steps:
         return [*faults, "steps must be a list of workloads"]

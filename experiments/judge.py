@@ -1,6 +1,6 @@
 """From a sealed run folder to its analysis, verdicts and report.
 
-Needs the folder and tshark, no lab; judging twice gives the same bytes. Evidence is only read.
+Needs the folder alone, no lab; judging twice gives the same bytes. Evidence is only read.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RESAMPLES: Final = 2000
 Z: Final = 1.959964  # of the normal distribution, for 95 %
+DRAWN: Final = 1 << 20  # samples drawn at once: 8 MB
 PAIRS: Final = 30  # beyond so many pairs of hosts, all of them together are told
 
 
@@ -67,8 +68,13 @@ def median(samples: Sequence[float], name: str = "") -> Estimate:
     if len(values) < 2:  # noqa: PLR2004 - of one sample there are no others to draw
         return Estimate(middle, None, None, len(values))
     chance = np.random.default_rng(zlib.crc32(name.encode()))
-    medians = np.array(
-        [np.median(values[chance.integers(0, len(values), len(values))]) for _ in range(RESAMPLES)]
+    at_once = max(1, DRAWN // len(values))
+    medians = np.concatenate(
+        [
+            np.median(values[chance.integers(0, len(values), (rows, len(values)))], axis=1)
+            for start in range(0, RESAMPLES, at_once)
+            for rows in [min(at_once, RESAMPLES - start)]
+        ]
     )
     low, high = np.percentile(medians, [2.5, 97.5])
     return Estimate(middle, float(low), float(high), len(values))

@@ -91,10 +91,10 @@ class Running:
         """
         for line in self.stream.stdout:
             event: dict[str, Any] = json.loads(line)
-            if "refused" in event:
+            if event["event"] == "refused":
                 raise LabError(
                     f"running {self.name} on {self.host}",
-                    event["refused"],
+                    event["why"],
                     fault=Fault.GUEST,
                     todo="an attack runs in its own lab only; nothing was sent",
                 )

@@ -10,6 +10,7 @@ What an experiment says of it:
       - {at: guest, server: guest, account: SERVER}
     lines:                        # in order; the next is said when this one has arrived
       - {from: CLIENT, to: SERVER, text: Good evening}   # between two, `to` may be left out
+      - {from: SERVER, size: 200}                        # a text of so many characters
     observers: [store, memory, ends]     # who looks at the server and the ends
     decoys: [{kind: message, text: …}]   # never sent, and looked for all the same
 
@@ -18,6 +19,7 @@ A line that does not arrive as it was said is an error, not a finding.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from contextlib import ExitStack
@@ -44,7 +46,9 @@ _TOP = (
     "system", "countermeasure", "keep_keys", "people", "lines", "observers", "decoys",
 )  # fmt: skip
 _PERSON = ("at", "server", "account")
-_LINE = ("from", "to", "text")
+_LINE = ("from", "to", "text", "size")
+_WORDS = ("karibu", "habari", "asante", "kesho", "rafiki", "safari", "chakula", "nyumba", "barua")
+MAX_SIZE = 4000  # characters; what a system carries in one message may be less (IRC: 400)
 _DECOY = ("kind", "text")
 KINDS = ("message", "password", "user", "contact")
 MAX_PEOPLE, MAX_LINES = 50, 10_000
@@ -142,10 +146,32 @@ def _row_faults(
             left_out = key == "to" and key not in row and len(there) == 2  # noqa: PLR2004 -- a pair
             if not left_out and row.get(key) not in there:
                 yield f"{where}: {key} is {row.get(key)!r}; there are: {', '.join(sorted(there))}"
-        if "text" in keys and not (isinstance(row.get("text"), str) and row["text"]):
-            yield f"{where}: text must be a text"
+        if "text" in keys:
+            yield from _text_faults(where, row)
         if "to" in row and row["to"] == row.get("from"):
             yield f"{where}: {row['to']} talks to nobody else"
+
+
+def _text_faults(where: str, line: dict[str, Any]) -> Iterator[str]:
+    text, size = line.get("text"), line.get("size")
+    if ("text" in line) == ("size" in line):
+        yield f"{where} must have a text or a size"
+    elif "text" in line and not (isinstance(text, str) and text):
+        yield f"{where}: text must be a text"
+    elif "size" in line and not (type(size) is int and 1 <= size <= MAX_SIZE):
+        yield f"{where}: size is {size!r}, must be a whole number from 1 to {MAX_SIZE}"
+
+
+def _text(line: dict[str, Any], number: int, seed: int) -> str:
+    """Return what a line says: its text, or words by chance to its size, no two lines alike."""
+    if "text" in line:
+        return str(line["text"])
+    chance = random.Random(f"{seed}/{number}")  # noqa: S311 - words to be had again, no secret
+    words = [f"{chance.randrange(16**6):06x}"]
+    while len(" ".join(words)) < line["size"]:
+        words.append(chance.choice(_WORDS))
+    # No blank at the end: some systems cut it off.
+    return " ".join(words)[: line["size"]].rstrip().ljust(line["size"], "-")
 
 
 def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +218,11 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
                     clients[who] = protection.client(person)
                     visits.callback(clients[who].close)
                     clients[who].sign_in(person.account)
-                talk = _measured(stage, setting, clients, parameters["lines"])
+                lines = [
+                    {**line, "text": _text(line, number, stage.seed)}
+                    for number, line in enumerate(parameters["lines"])
+                ]
+                talk = _measured(stage, setting, clients, lines)
                 sights += _looks(scene, wanted, later=False)
             finally:
                 exchanges += [each for client in clients.values() for each in client.exchanges]

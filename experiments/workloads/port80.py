@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from experiments import people
-from experiments.people import SYSTEMS, People
+from experiments.people import SYSTEMS, Record
 from lab.errors import LabError
 from provisioning import messaging
 from provisioning.messaging import Message
@@ -53,40 +53,45 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
     """Try every system under both firewalls; return "chat" and "port80": a row an attempt."""
     server = parameters["server"]
     rows = []
-    with People(stage) as crowd:
-        for firewall in FIREWALLS:
-            with _firewall(stage.sessions[server], firewall):
-                for system in SYSTEMS:
-                    own = messaging.find(system).ports[0]
-                    for port in dict.fromkeys((own, WEB)):
-                        stage.note(f"{system} at port {port}, firewall: {firewall}")
-                        row = {"firewall": firewall, "system": system, "port": port, "own": own}
-                        rows.append(row | _attempt(crowd, parameters, row))
+    record = Record()
+    for firewall in FIREWALLS:
+        with _firewall(stage.sessions[server], firewall):
+            for system in SYSTEMS:
+                own = messaging.find(system).ports[0]
+                for port in dict.fromkeys((own, WEB)):
+                    stage.note(f"{system} at port {port}, firewall: {firewall}")
+                    row = {"firewall": firewall, "system": system, "port": port, "own": own}
+                    rows.append(row | _attempt(stage, record, parameters, row))
     return {
-        "chat": crowd.chat(),
+        "chat": record.chat(),
         "port80": {"at": parameters["at"], "server": server, "attempts": rows},
     }
 
 
-def _attempt(crowd: People, parameters: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+def _attempt(
+    stage: Stage, record: Record, parameters: dict[str, Any], row: dict[str, Any]
+) -> dict[str, Any]:
     """Say one line over one port; return the line, whether it came, and why not."""
     system, port, server = row["system"], row["port"], parameters["server"]
-    session = crowd.stage.sessions[server]
+    by, to = parameters["from"], parameters["to"]
+    session = stage.sessions[server]
     text = f"{row['firewall']} {system.partition('_')[0]} by way of {port}"
-    way = _way(crowd.stage.sessions[parameters["at"]].connect, row["own"], port)
-    with ExitStack() as undone, People(crowd.stage) as here:
+    way = _way(stage.sessions[parameters["at"]].connect, row["own"], port)
+    seats = {by: parameters["at"], to: server}
+    with ExitStack() as undone:
         if port != row["own"]:
             undone.enter_context(_answered(session, row["own"]))
-        reader = here.sign_in(system, parameters["to"], server, server)
+        here = undone.enter_context(people.scene(stage, record, system, server, seats))
+        crowd = undone.enter_context(here.people())
+        reader = crowd.sign_in(to)
         try:
-            writer = here.sign_in(system, parameters["from"], parameters["at"], server, way)
-            writer.send(text, parameters["to"])
-            reader.receive(Message(parameters["from"], text), 1, ARRIVAL_DEADLINE)
+            writer = crowd.sign_in(by, way)
+            writer.send(text, to)
+            reader.receive(Message(by, text), 1, ARRIVAL_DEADLINE)
         except LabError as error:
             passed, why = False, error.saw.strip()
         else:
             passed, why = True, ""
-    crowd.exchanges += here.exchanges
     if not passed:
         _forget(session, row["own"])
     return {"text": text, "passed": passed, "why": why}

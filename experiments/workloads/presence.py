@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import people
 from experiments.attacks import wait_for
-from experiments.people import SYSTEMS, People
+from experiments.people import SYSTEMS, Record, Scene
 from lab.errors import Fault, LabError
-from provisioning import countermeasures, messaging
-from provisioning.countermeasures import Participant, Setting
+from provisioning import countermeasures
 from provisioning.messaging import Carried, Message, recorded
 
 if TYPE_CHECKING:
+    from experiments.people import People
     from experiments.workloads import Stage
     from lab.plan import Plan
-    from provisioning.countermeasures import Protection
     from provisioning.roles.xmpp_server.client import XmppClient
 
 ROLES = ("watched", "contact", "stranger")
@@ -76,86 +75,49 @@ def check(parameters: dict[str, Any], plan: Plan) -> list[str]:
 def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
     """Come, be asked about, and go; return "chat" and "presence": who was told what."""
     rows: list[dict[str, Any]] = []
-    crowd = People(stage)
+    record = Record()
+    seats = {parameters[role]: parameters[f"{role}_at"] for role in ROLES}
+    who = {role: parameters[role] for role in ROLES}
+    name, server = parameters.get("countermeasure", "none"), parameters["server"]
     for system in parameters.get("systems", SYSTEMS):
         stage.note(f"{parameters['watched']} comes and goes: {system}")
-        setting = _setting(stage, parameters, system)
-        name = parameters.get("countermeasure", "none")
-        with countermeasures.find(name).applied(setting) as protection:
-            rows += _ASKED[system](_Scene(stage, parameters, setting, protection, crowd))
+        with people.scene(stage, record, system, server, seats, countermeasure=name) as here:
+            rows += _ASKED[system](here, who)
     return {
-        "chat": crowd.chat(),
+        "chat": record.chat(),
         "presence": {key: parameters[key] for key in ("server", *ROLES)}
         | {f"{role}_at": parameters[f"{role}_at"] for role in ROLES}
         | {"told": rows},
     }
 
 
-def _setting(stage: Stage, parameters: dict[str, Any], system: str) -> Setting:
-    accounts = {account.name: account for account in stage.plan.accounts}
-    return Setting(
-        stage.plan,
-        {host.name: stage.sessions[host.name] for host in stage.plan.hosts},
-        system,
-        messaging.find(system),
-        tuple(
-            Participant(parameters[f"{role}_at"], parameters["server"], accounts[parameters[role]])
-            for role in ROLES
-        ),
-    )
+def _row(scene: Scene, by: str, **told: object) -> dict[str, Any]:
+    """Return what somebody was told."""
+    nothing: dict[str, object] = {"presence": [], "contacts": [], "addresses": {}, "idle_s": {}}
+    return {"system": scene.system, "to": by, **nothing, **told}
 
 
-class _Scene:
-    """One system, under one countermeasure, with its people."""
-
-    def __init__(
-        self,
-        stage: Stage,
-        parameters: dict[str, Any],
-        setting: Setting,
-        protection: Protection,
-        crowd: People,
-    ) -> None:
-        self.stage, self.crowd, self.name = stage, crowd, setting.name
-        self.server = parameters["server"]
-        self._protection = protection
-        self.who = dict(zip(ROLES, setting.people, strict=True))
-
-    def sign_in(self, here: People, role: str) -> Any:  # noqa: ANN401 -- each system's own client
-        """Return the client of somebody who has just signed in."""
-        client = self._protection.client(self.who[role])
-        here.keep(client)
-        client.sign_in(self.who[role].account)
-        return client
-
-    def row(self, by: str, **told: object) -> dict[str, Any]:
-        """Return what somebody was told."""
-        nothing: dict[str, object] = {"presence": [], "contacts": [], "addresses": {}, "idle_s": {}}
-        return {"system": self.name, "to": by, **nothing, **told}
-
-
-def _xmpp(scene: _Scene) -> list[dict[str, Any]]:
-    watched = scene.who["watched"].account.name.lower()
-    with People(scene.stage) as here:
-        contact: XmppClient = scene.sign_in(here, "contact")
-        with People(scene.stage) as gone:
-            scene.sign_in(gone, "watched")
+def _xmpp(scene: Scene, who: dict[str, str]) -> list[dict[str, Any]]:
+    watched = who["watched"].lower()
+    with scene.people() as here:
+        contact: XmppClient = here.sign_in(who["contact"])
+        with scene.people() as gone:
+            gone.sign_in(who["watched"])
             _told(contact, watched, "available")
-            stranger: XmppClient = scene.sign_in(here, "stranger")
+            stranger: XmppClient = here.sign_in(who["stranger"])
             stranger.probe(watched)
         _told(contact, watched, "unavailable")
         stranger.probe(watched)
         # "unsubscribed" is how a server says that there is nothing to be told (RFC 6121, 4.3.2).
-        rows = [
-            scene.row(
+        return [
+            _row(
+                scene,
                 role,
                 presence=[p for p in client.presences() if p[1] != "unsubscribed"],
                 contacts=list(client.contacts()),
             )
             for role, client in (("contact", contact), ("stranger", stranger))
         ]
-    scene.crowd.exchanges += gone.exchanges + here.exchanges
-    return rows
 
 
 def _told(client: XmppClient, who: str, state: str) -> None:
@@ -166,12 +128,12 @@ def _told(client: XmppClient, who: str, state: str) -> None:
     wait_for(f"the news that {who} is {state}", why_not, ARRIVAL_DEADLINE)
 
 
-def _irc(scene: _Scene) -> list[dict[str, Any]]:
-    watched = scene.who["watched"].account.name
-    with People(scene.stage) as here, closing(_IrcStranger(scene)) as stranger:
-        scene.sign_in(here, "contact")
-        with People(scene.stage) as gone:
-            scene.sign_in(gone, "watched")
+def _irc(scene: Scene, who: dict[str, str]) -> list[dict[str, Any]]:
+    watched = who["watched"]
+    with scene.people() as here, closing(_IrcStranger(scene, here, who["stranger"])) as stranger:
+        here.sign_in(who["contact"])
+        with scene.people() as gone:
+            gone.sign_in(watched)
             names = stranger.ask("NAMES", _NAMES, _END_OF_NAMES)
             whois = stranger.ask(f"WHOIS {watched}", _WHOIS, _END_OF_WHOIS, _IDLE)
             before = stranger.on_line(watched)
@@ -180,16 +142,16 @@ def _irc(scene: _Scene) -> list[dict[str, Any]]:
             return "he is still on line" if stranger.on_line(watched) else ""
 
         wait_for(f"{watched} to be gone", why_not, ARRIVAL_DEADLINE)
-    scene.crowd.exchanges += gone.exchanges + here.exchanges
     seen = [line for line in whois if line[1] == _WHOIS]
     idle = [line for line in whois if line[1] == _IDLE]
     listed = [name.lstrip("@+~&%") for line in names for name in line[-1].split()]
     presence = [(watched, "available")] if before else []
     return [
-        scene.row(
+        _row(
+            scene,
             "stranger",
             presence=[*presence, (watched, "unavailable")],
-            contacts=sorted(set(listed) - {scene.who["stranger"].account.name}),
+            contacts=sorted(set(listed) - {who["stranger"]}),
             addresses={line[3]: line[5] for line in seen},
             idle_s={line[3]: int(line[4]) for line in idle},
         )
@@ -199,16 +161,15 @@ def _irc(scene: _Scene) -> list[dict[str, Any]]:
 class _IrcStranger:
     """Somebody on IRC who asks; the library of the others' clients only chats."""
 
-    def __init__(self, scene: _Scene) -> None:
-        who = scene.who["stranger"]
+    def __init__(self, scene: Scene, here: People, account: str) -> None:
+        who = next(each for each in scene.setting.people if each.account.name == account)
         session = scene.stage.sessions[who.at]
-        port = messaging.find("irc_server").ports[0]
+        (port,) = scene.setting.system.ports
         self._link = session.connect(scene.stage.plan.address(scene.server), port)
         self._link.settimeout(IRC_DEADLINE)
         self._lines = self._link.makefile("rb")
-        name = who.account.name
-        log = scene.crowd.exchanges
-        with recorded(log, who.at, scene.server, name, "sign_in") as exchange:
+        name = account
+        with recorded(here.exchanges, who.at, scene.server, name, "sign_in") as exchange:
             exchange.carried += [
                 Carried("password", who.account.password, up=True, sender=name),
                 Carried("user", name, up=True),
@@ -252,17 +213,14 @@ class _IrcStranger:
         self._link.close()
 
 
-def _chat(scene: _Scene) -> list[dict[str, Any]]:
-    text = f"on line, {scene.name}"
-    with People(scene.stage) as here:
-        watched = scene.sign_in(here, "watched")
-        watched.send(text)
-        stranger = scene.sign_in(here, "stranger")
-        name = scene.who["watched"].account.name
-        stranger.receive(Message(name, text), 1, ARRIVAL_DEADLINE)
+def _chat(scene: Scene, who: dict[str, str]) -> list[dict[str, Any]]:
+    text = "Is anybody there?"
+    with scene.people() as here:
+        here.sign_in(who["watched"]).send(text)
+        stranger = here.sign_in(who["stranger"])
+        stranger.receive(Message(who["watched"], text), 1, ARRIVAL_DEADLINE)
         names = {message.sender for message in stranger.incoming()}
-    scene.crowd.exchanges += here.exchanges
-    return [scene.row("stranger", contacts=sorted(names))]
+    return [_row(scene, "stranger", contacts=sorted(names))]
 
 
 _ASKED = {"chat_server": _chat, "irc_server": _irc, "xmpp_server": _xmpp}

@@ -35,7 +35,8 @@ EVERY_TASK = {
     "lab-capture", "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell",
     "lab-snapshot", "lab-status", "lab-up",
     "matrix",
-    "pack", "rerun", "verify",
+    "class-grade", "class-handout",
+    "compare", "pack", "rerun", "verify",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ FIELDS = (
     "tcp.stream",
     "udp.stream",
     "tcp.seq",
+    "tcp.seq_raw",
     "tcp.ack",
     "tcp.len",
     "tcp.flags",
@@ -130,17 +132,18 @@ def differences(path: Path, *, analysis: bool = True, streams: bool = True) -> l
     told = packets_of_tshark(path)
     found: list[str] = []
     with capture.read([path]) as reading:
+        quoted = {int(r["flow"]) for r in reading.packets if r["status"] & layout.QUOTED}
         if len(told) != len(reading):
             found.append(f"packets: {len(reading)} here, {len(told)} there ({reading.stopped})")
         for row, theirs in zip(reading.packets, told, strict=False):
-            found += _packet(reading, row, theirs, analysis=analysis)
+            found += _packet(reading, row, theirs, quoted, analysis=analysis)
         if streams:
             for transport in ("tcp", "udp"):
                 found += _streams(path, reading, transport, told)
     return found
 
 
-def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: ANN001 - see differences
+def _packet(reading, row, theirs, quoted: set[int], *, analysis: bool) -> Iterator[str]:  # noqa: ANN001 - see differences
     """Compare one packet: what the file says of it, its flows, its segment."""
     seconds, _, fraction = theirs["frame.time_epoch"].partition(".")
     time = int(seconds) * 10**9 + (-1 if seconds.startswith("-") else 1) * int(fraction or 0)
@@ -159,13 +162,21 @@ def _packet(reading, row, theirs, *, analysis: bool) -> Iterator[str]:  # noqa: 
         if len(others) > 2 and ours[protocol] < others:
             continue
         pairs.append((name, ours[protocol], others))
-    pairs += _segment(reading, row, theirs, analysis=analysis)
+    pairs += _segment(reading, row, theirs, quoted, analysis=analysis)
     for name, mine, other in pairs:
         if mine != other:
             yield f"frame {theirs['frame.number']}: {name} {mine} here, {other} there"
 
 
-def _segment(reading, row, theirs, *, analysis: bool) -> Iterator[tuple[str, object, object]]:  # noqa: ANN001 - see differences
+def _segment(  # noqa: ANN202 - see differences
+    reading,  # noqa: ANN001
+    row,  # noqa: ANN001
+    theirs,  # noqa: ANN001
+    quoted: set[int],
+    *,
+    analysis: bool,
+):
+    """Compare what is said of a TCP segment. Yields names with both values."""
     flow, status = row["flow"], int(row["status"])
     if flow == layout.NONE or reading.flows[flow]["protocol"] != layout.TCP:
         return
@@ -181,18 +192,22 @@ def _segment(reading, row, theirs, *, analysis: bool) -> Iterator[tuple[str, obj
         yield "seq", int(row["seq"]), int(last["tcp.seq"])
         if row["tcp_flags"] & layout.ACK and last["tcp.ack"]:
             yield "ack", int(row["ack"]), int(last["tcp.ack"])
-    if analysis:
-        for name, bits in ANALYSIS.items():
-            yield name, status & bits != 0, theirs[name] != ""
+    if not analysis:
+        return
+    names = dict(ANALYSIS)
+    if int(flow) in quoted:
+        # A quoted SYN moves Wireshark's round trip, which tells these two apart.
+        late = names.pop("tcp.analysis.out_of_order") | names.pop("tcp.analysis.retransmission")
+        told = theirs["tcp.analysis.out_of_order"] + theirs["tcp.analysis.retransmission"]
+        yield "late or again", status & late != 0, told != ""
+    for name, bits in names.items():
+        yield name, status & bits != 0, theirs[name] != ""
 
 
 def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN001 - see differences
     name = f"{transport}.stream"
-    # A second SYN, ACK with another number: see docs/analysis.md.
     rows = reading.packets
-    both = layout.SYN | layout.ACK
-    odd = (rows["status"] & layout.PORTS_REUSED != 0) & (rows["tcp_flags"] & both == both)
-    renewed = set(rows["flow"][odd].tolist())
+    renewals, unmeant = _misled(reading, told) if transport == "tcp" else ({}, {})
     # Of UDP in UDP `follow` mixes the layers.
     tunnelled = rows["outer"] != layout.NONE
     tunnels = set(rows["outer"][tunnelled].tolist())
@@ -211,16 +226,107 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
         for end, other in theirs[number].items():
             forward = end == _end(ours.client)
             mine = ours.side(forward=forward)
-            # Behind a hole that nobody acknowledged before the end, `follow` shows nothing and
-            # the engine what there is: see docs/analysis.md.
-            tail = ours.missing(forward=forward) and mine.startswith(other)
-            if mine != other and not tail and ours.flow not in renewed:
+            missing = ours.missing(forward=forward)
+            same = _alike(mine, other, missing)
+            odd = renewals.get(ours.flow, []), unmeant.get(ours.flow, [])
+            if not same and any(odd):
+                last = int(reading.flows[ours.flow]["last_frame"])
+                others = _otherwise(path, *odd, number, last, end)
+                same = any(_holds(mine, parts, missing) for parts in others)
+            if not same:
                 pairs = enumerate(zip(mine, other, strict=False))
-                same = next((n for n, (a, b) in pairs if a != b), min(len(mine), len(other)))
+                upto = next((n for n, (a, b) in pairs if a != b), min(len(mine), len(other)))
                 yield (
                     f"{name} {number} from {end}: {len(mine)} bytes here, {len(other)} there, "
-                    f"the same up to {same}; missing {ours.missing(forward=forward)}"
+                    f"the same up to {upto}; missing {missing}"
                 )
+
+
+def _alike(mine: bytes, other: bytes, missing: int) -> bool:
+    """Compare one direction.
+
+    Behind a hole that nobody acknowledged before the end, `follow` shows nothing and the engine
+    what there is: see docs/analysis.md.
+    """
+    return mine == other or (missing > 0 and mine.startswith(other))
+
+
+def _holds(mine: bytes, parts: list[bytes], missing: int) -> bool:
+    """Compare one direction with its parts, of which each may end in such a hole."""
+    if not missing:
+        return mine == b"".join(parts)
+    at = 0
+    for part in parts:
+        found = mine.find(part, at)
+        if found < 0 or (at == 0 and found):
+            return False
+        at = found + len(part)
+    return True
+
+
+def _misled(reading, told) -> tuple[dict[int, list[int]], dict[int, list[int]]]:  # noqa: ANN001 - see differences
+    """Return per flow the frames that mislead `follow`; see docs/analysis.md.
+
+    Of two kinds: a SYN, ACK from which Wireshark counts anew, a second one with another number or
+    the first one when data of its side was captured before it; and a segment without the ACK flag,
+    the acknowledgement of which means nothing.
+    """
+    bases: dict[tuple[int, int], int] = {}
+    renewals: dict[int, list[int]] = {}
+    unmeant: dict[int, list[int]] = {}
+    both = layout.SYN | layout.ACK
+    for row, theirs in zip(reading.packets, told, strict=False):
+        raw, seq = (theirs[name].split(",")[-1] for name in ("tcp.seq_raw", "tcp.seq"))
+        if not raw or not seq or row["flow"] == layout.NONE or row["status"] & layout.QUOTED:
+            continue
+        frame, flow, flags = int(theirs["frame.number"]), int(row["flow"]), int(row["tcp_flags"])
+        key = flow, int(row["direction"])
+        base = (int(raw) - int(seq)) & 0xFFFFFFFF
+        anew = bases.get(key, base) != base or theirs["tcp.analysis.reused_ports"]
+        if flags & both == both and anew:
+            renewals.setdefault(flow, []).append(frame)
+        if not flags & both and row["ack"]:
+            unmeant.setdefault(flow, []).append(frame)
+        bases[key] = base
+    return renewals, unmeant
+
+
+def _otherwise(  # noqa: PLR0913, PLR0917 - one capture, seen in two ways
+    path: Path,
+    renewals: list[int],
+    unmeant: list[int],
+    number: int,
+    last: int,
+    end: tuple[str, int],
+) -> Iterator[list[bytes]]:
+    """Return what `follow` says of one end, in parts, when nothing misleads it.
+
+    First as if the frames were not there: so if SYN, ACKs are stray, or were captured late. Then
+    as if the capture began anew with each SYN, ACK: so if they open another connection.
+    """
+    less = path.with_name(f"{path.name}.less.pcapng")
+    part = path.with_name(f"{path.name}.part.pcapng")
+    try:
+        _editcap(path, less, *renewals, *unmeant)
+        yield [streams_of_tshark(less, "tcp", [number])[number].get(end, b"")]
+        if not renewals:
+            return
+        starts = [1, *renewals, last + 1]
+        parts = []
+        for index, (start, stop) in enumerate(itertools.pairwise(starts)):
+            _editcap("-r", path, less, f"{start}-{stop - 1}")
+            _editcap(less, part, *(n - start + 1 for n in unmeant if start <= n < stop))
+            wanted = 0 if index else number
+            parts.append(streams_of_tshark(part, "tcp", [wanted])[wanted].get(end, b""))
+        yield parts
+    finally:
+        less.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+
+
+def _editcap(*words: object) -> None:
+    argv = ["editcap", *map(str, words)]
+    subprocess.run(argv, capture_output=True, check=False, timeout=600)
 
 
 def _end(text: str) -> tuple[str, int]:

@@ -71,7 +71,7 @@ def test_a_program_refuses_a_machine_that_is_no_host_of_the_lab(program: str) ->
         check=False,
     )
     assert done.returncode == 3, done.stderr
-    assert "this is not host" in json.loads(done.stdout)["refused"]
+    assert "this is not host" in json.loads(done.stdout)["why"]
 
 
 @pytest.mark.lab
@@ -85,7 +85,7 @@ def test_a_program_refuses_targets_elsewhere(
 ) -> None:
     """Even an order that was tampered with leads to nobody beyond the lab's own network."""
     answer = _told(threats_lab, program, target)
-    assert why in answer["refused"]
+    assert why in answer["why"]
 
 
 @pytest.mark.lab
@@ -98,7 +98,7 @@ def test_a_program_refuses_a_host_with_a_way_out(program: str, threats_lab: Open
         answer = _told(threats_lab, program, f"{threats_lab.plan.address('guest')}/24")
     finally:
         session.run(["ip", "route", "del", "default"])
-    assert "a route leads out" in answer["refused"]
+    assert "a route leads out" in answer["why"]
 
 
 def _told(lab: OpenLab, program: str, target: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commands.labs import plan_of, spec_path
 from experiments.workloads import Stage, conversation
@@ -44,6 +46,9 @@ def test_a_right_one_has_no_faults(countermeasure: object) -> None:
         ({"lines": [{"from": "OTIENO", "to": "OTIENO", "text": "x"}]}, "talks to nobody else"),
         ({"lines": [{"from": "OTIENO", "text": ""}]}, "line 1: text must be a text"),
         ({"lines": [{"from": "OTIENO", "text": "x", "at": 1}]}, "line 1 has no key 'at'"),
+        ({"lines": [{"from": "OTIENO"}]}, "line 1 must have a text or a size"),
+        ({"lines": [{"from": "OTIENO", "text": "x", "size": 1}]}, "must have a text or a size"),
+        ({"lines": [{"from": "OTIENO", "size": 0}]}, "size is 0, must be a whole number from 1"),
         ({"lines": [None]}, "line 1 must be a mapping"),
     ],
 )
@@ -86,3 +91,13 @@ def test_an_unknown_countermeasure_lists_those_there_are() -> None:
     assert {"none", "tls", "end-to-end"} <= set(countermeasures.names())
     with pytest.raises(LabError, match="end-to-end, none"):
         countermeasures.find("hope")
+
+
+@given(st.integers(1, conversation.MAX_SIZE), st.integers(), st.integers(0, 10_000))
+def test_a_line_of_a_size_has_that_size(size: int, seed: int, number: int) -> None:
+    """Its text is the same for the same seed, has no blank at its ends, and is on one line."""
+    text = conversation._text({"size": size}, number, seed)
+    assert len(text) == size
+    assert text == text.strip()
+    assert text.isprintable()
+    assert text == conversation._text({"size": size}, number, seed)

@@ -54,6 +54,21 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_every_engine_comes_to_the_same_verdicts(judged: Path, tmp_path: Path) -> None:
+    """Our own engine and tshark judge the recorded run alike, word for word.
+
+    The record is older than the last of the nine claims, which nothing in it can confirm.
+    """
+    path = tmp_path / "again"
+    shutil.copytree(FIXTURE, path)
+    reference = judge(path, engine="tshark")
+    assert reference.analysis["engine"]["name"] == "tshark"
+    ours = judge(judged)
+    assert ours.analysis["engine"]["name"] == "native"
+    assert ours.verdicts == reference.verdicts
+    assert [row["verdict"] for row in ours.verdicts] == ["confirmed"] * 8 + ["not measured"]
+
+
 @pytest.fixture
 def page(judged: Path) -> str:
     """Return the page."""

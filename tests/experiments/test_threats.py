@@ -144,3 +144,48 @@ def test_presence_refuses_what_it_cannot_ask(threats_lab: OpenLab) -> None:
         "presence: watched, contact and stranger must be three",
         "presence: irc_server is asked without a countermeasure only",
     ]
+
+
+def test_spim_is_accepted_unless_its_victims_can_refuse_it(
+    threats_lab: OpenLab, tmp_path: Path
+) -> None:
+    """All claims hold; judged by what the other defence made of it, they do not."""
+    judgement = held(threats_lab, "spim", tmp_path)
+    assert set(verdicts(judgement).values()) == {"confirmed"}, judgement.verdicts
+
+    def swapped(results: dict[str, Any]) -> None:
+        names = {"none": "refuse", "refuse": "none"}
+        for row in results["spim"]["rows"]:
+            row["defence"] = names[row["defence"]]
+
+    def lost(results: dict[str, Any]) -> None:
+        for row in results["spim"]["rows"]:
+            row["shown"] = 1
+
+    refuted = {name for name, verdict in judged_anew(judgement, swapped).items()
+               if verdict == "refuted"}  # fmt: skip
+    assert refuted == {"irc", "irc-refused", "xmpp", "xmpp-refused"}
+    assert set(judged_anew(judgement, lost).values()) == {"refuted"}
+    # Who was blocked is no longer: whoever uses the lab next finds it as it was.
+    again = held(threats_lab, "spim", tmp_path / "again")
+    assert verdicts(again)["xmpp"] == "confirmed"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"count": 21}, "spim: count is 21, must be 1 to 20"),
+        ({"victims": {"WANJIKU": "peer"}}, "spim: victims must be a mapping of 2 to 10"),
+        ({"victims": {"WANJIKU": "192.168.1.20", "OTIENO": "peer"}}, "no host of this lab"),
+        ({"victims": {"MALLORY": "peer", "OTIENO": "peer"}}, "'MALLORY' is no account of another"),
+    ],
+)
+def test_spim_is_bounded_and_stays_in_the_lab(
+    change: dict[str, object], fault: str, threats_lab: OpenLab
+) -> None:
+    """More messages or victims than the maximum, and other targets, are refused beforehand."""
+    given = {"server": "guest", "sender": "MALLORY", "sender_at": "attacker"}
+    victims = {"victims": {"WANJIKU": "peer", "OTIENO": "host"}}
+    faults = workloads.get("spim").check({**given, **victims, **change}, threats_lab.plan)
+    assert len(faults) == 1
+    assert fault in faults[0]

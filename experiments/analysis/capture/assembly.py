@@ -8,7 +8,7 @@ behind it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import (
@@ -33,6 +33,8 @@ from experiments.analysis.capture.tcp import HALF, WORD, before
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_CLOSE: Final = 1 << 20  # bytes: as much as a connection has on its way
 
 
 @kernel
@@ -205,10 +207,16 @@ def deliver(
         seq = (seq + 1) & WORD
     if other["pending"] >= 0 and flags & ACK:
         _settle(ack, frame, flow, 1 - direction, flows, pending, extents, state)
-    if side["flags"] & SIDE_AGAIN and length > 0 and seq == side["again"]:
-        _forward(frame, flow, direction, flows, pending, extents, state)
-        side["expected"] = seq
-        side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
+    if side["flags"] & SIDE_AGAIN and length > 0:
+        if seq == side["again"]:
+            # What waits belongs to it if nothing came before and it lies close behind.
+            begins = i64(side["stream"]) + i64(side["missing"]) == 0 and side["pending"] >= 0
+            if not begins or (i64(pending[side["pending"]]["seq"]) - seq) & WORD >= _CLOSE:
+                _forward(frame, flow, direction, flows, pending, extents, state)
+            side["expected"] = seq
+            side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
+        elif seq == side["expected"]:
+            side["flags"] = i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)  # it was a stray one
     if not side["flags"] & SIDE_STARTED:
         side["expected"] = seq
         side["flags"] |= SIDE_STARTED

@@ -285,9 +285,15 @@ def reused(flags: int, seq: int, ack: int, flow: int, direction: int, flows: NDA
         other = flows[flow]["side"][1 - direction]
         side["isn"] = seq
         side["again"] = (seq + 1) & WORD
-        other["again"] = ack
         side["flags"] |= SIDE_AGAIN
-        other["flags"] |= SIDE_AGAIN
+        # Where it acknowledges what the other end sent before, that end goes on as it was.
+        first = (i64(other["isn"]) + 1) & WORD
+        known = other["flags"] & SIDE_ISN and not before(ack, first)
+        if not known or (
+            before(i64(other["next_seq"]), ack) and before(i64(side["last_ack"]), ack)
+        ):
+            other["again"] = ack
+            other["flags"] |= SIDE_AGAIN
         return 2
     return 0
 

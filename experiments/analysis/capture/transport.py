@@ -76,6 +76,8 @@ def segment(
         return
     if wire - at < header:
         packet["status"] |= MALFORMED
+        if header >= 20:  # flags and time are there all the same
+            tcp.opened(flags, frame, time, flow, direction, flows)
         return
     length = wire - at - header
     packet["payload_length"] = length

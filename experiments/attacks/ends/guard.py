@@ -27,7 +27,7 @@ def take_order() -> dict[str, Any]:
     """Return the order, after it was found to be for this place; else end."""
     told: dict[str, Any] = json.loads(sys.stdin.readline())
     if why := faults(told):
-        say(refused=why)
+        say(event="refused", why=why)
         sys.exit(3)
     return told
 

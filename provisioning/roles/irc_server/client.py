@@ -31,6 +31,8 @@ _REFUSALS = (
     "nosuchnick", "cannotsendtochan", "norecipient", "notexttosend", "erroneusnickname",
     "nicknameinuse", "notregistered", "passwdmismatch", "yourebannedcreep", "error",
 )  # fmt: skip
+# Those by which somebody's own mode refuses a message (ngIRCd's +b and +C); no end of the visit.
+_BOUNCES = ("486", "493")
 
 
 class IrcClient:
@@ -44,6 +46,8 @@ class IrcClient:
         self._inbox = Inbox(f"nobody at {at}")
         self._sent: list[Message] = []
         self._welcome = threading.Event()
+        self._bounced: list[str] = []
+        self._mode = threading.Event()
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         reactor = irc.client.Reactor()
@@ -53,6 +57,9 @@ class IrcClient:
         reactor.add_global_handler("welcome", lambda *_: self._welcome.set())
         reactor.add_global_handler("privmsg", self._on_message)
         reactor.add_global_handler("disconnect", self._on_refusal)
+        reactor.add_global_handler("umode", lambda *_: self._mode.set())
+        for name in _BOUNCES:
+            reactor.add_global_handler(name, self._on_bounce)
         for name in _REFUSALS:
             reactor.add_global_handler(name, self._on_refusal)
 
@@ -116,6 +123,19 @@ class IrcClient:
         """Return what was sent; IRC keeps nothing, so this is the client's own memory."""
         return tuple(self._sent)
 
+    def refusals(self) -> tuple[str, ...]:
+        """Return for each message that its recipient's mode refused what the server said."""
+        return tuple(self._bounced)
+
+    def set_mode(self, flags: str) -> None:
+        """Set modes of one's own, as "+C" (RFC 2812, 3.1.5); returns when they are in force."""
+        with self._recorded("ask"):
+            self._inbox.check()
+            self._mode.clear()
+            self._connection.mode(self._account, flags)
+            if not self._mode.wait(REGISTER_DEADLINE):
+                raise self._error(f"mode {flags} is not confirmed")
+
     def close(self) -> None:
         """Say goodbye and hang up."""
         if self._thread is None or self._socket is None:
@@ -147,6 +167,9 @@ class IrcClient:
                 Carried("message", message.text, False, message.sender, self._account),  # noqa: FBT003 -- up, as above
             ]
         self._inbox.add(message)
+
+    def _on_bounce(self, _: object, event: Any) -> None:  # noqa: ANN401 -- as above
+        self._bounced.append(" ".join(str(part) for part in event.arguments))
 
     def _on_refusal(self, _: object, event: Any) -> None:  # noqa: ANN401 -- as above
         said = " ".join(str(part) for part in (event.target, *event.arguments) if part)

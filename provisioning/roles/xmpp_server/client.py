@@ -80,6 +80,7 @@ class XmppClient:
         self._sent: list[Message] = []
         self._contacts: list[str] = []
         self._presences: list[tuple[str, str]] = []
+        self._bounced: list[str] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stream: _Stream | None = None
 
@@ -135,6 +136,22 @@ class XmppClient:
     def presences(self) -> tuple[tuple[str, str], ...]:
         """Return who was told to be "available", "unavailable" …, in order, without oneself."""
         return tuple(self._presences)
+
+    def refusals(self) -> tuple[str, ...]:
+        """Return for each message that came back why it did (RFC 6120, 8.3)."""
+        return tuple(self._bounced)
+
+    def block(self, name: str) -> None:
+        """Let the server take nothing from an account any more (XEP-0191)."""
+        with self._recorded("ask") as exchange:
+            exchange.carried += self._known(name.lower(), up=True)
+            self._await(self._block(f"{name.lower()}@{self._server}"), SEND_DEADLINE)
+
+    def unblock(self, name: str) -> None:
+        """Let the server take things from an account again."""
+        with self._recorded("ask") as exchange:
+            exchange.carried += self._known(name.lower(), up=True)
+            self._await(self._block(f"{name.lower()}@{self._server}", again=True), SEND_DEADLINE)
 
     def probe(self, name: str) -> None:
         """Ask for somebody's presence (RFC 6121, 4.3); returns when the server has dealt with it.
@@ -196,6 +213,7 @@ class XmppClient:
         stream.add_event_handler("presence_available", on_presence)
         stream.add_event_handler("presence", self._on_presence)
         stream.add_event_handler("message", self._on_message)
+        stream.add_event_handler("message_error", self._on_refusal)
         self._listen_for_trouble(stream, present)
         return present
 
@@ -220,6 +238,16 @@ class XmppClient:
             ("disconnected", "the connection ended"),
         ):
             stream.add_event_handler(event, partial(refused, what))
+
+    async def _block(self, address: str, *, again: bool = False) -> None:
+        if self._stream is None:
+            raise self._error("it is not signed in", Fault.USER)
+        self._stream.register_plugin("xep_0191")
+        blocking = self._stream.plugin["xep_0191"]
+        await (blocking.unblock if again else blocking.block)(slixmpp.JID(address))
+
+    def _on_refusal(self, stanza: Any) -> None:  # noqa: ANN401 -- a stanza
+        self._bounced.append(str(stanza["error"]["condition"]))
 
     async def _probe(self, address: str) -> None:
         if self._stream is None:

@@ -128,7 +128,7 @@ def _contacts(domain: str, others: list[str]) -> str:
 
 def _settings(context: RoleContext) -> str:
     """Return Prosody's settings; with a certificate nobody gets in without TLS."""
-    modules = ["roster", "saslauth", "disco", "pep", "mam", "posix"]
+    modules = ["roster", "saslauth", "disco", "pep", "mam", "blocklist", "posix"]
     tls = ""
     if context.certificate:
         modules.append("tls")
