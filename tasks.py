@@ -13,6 +13,14 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 from invoke.tasks import task
 
+from commands.class_tasks import (  # noqa: F401 - tasks, too
+    class_down,
+    class_grade,
+    class_handout,
+    class_serve,
+    class_status,
+    class_up,
+)
 from commands.cli import after_dashes, guarded, jsonable, progress, show
 from commands.repeat_tasks import compare, pack, rerun, verify  # noqa: F401 - tasks, too
 from lab import own_tasks
@@ -67,6 +75,7 @@ def lab_up(
             note=told.note,
         )
     data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
+    data |= {"links": raised.links}
     show(lambda: _view("raised_tree", raised), data, as_json=json)
 
 
@@ -264,7 +273,6 @@ def report(_: Context, name: str, engine: str = "native", json: bool = False) ->
         "again": "judge the matrix in this folder again, without a lab",
         "claims": "runs whose verdicts stand on the page, e.g. RUN,RUN",
         "spec": "the lab: a file, or a name in vm_specs/",
-        "provider": "what makes the hosts, if the lab is not up yet",
         "keep": "leave the lab up afterwards",
         "out": "folder of the matrices",
         **NAME,
@@ -280,18 +288,17 @@ def matrix(
     claims: str = "",
     spec: str = "im",
     name: str = "",
-    provider: str = "netns",
     keep: bool = False,
     out: str = "",
     json: bool = False,
 ) -> None:
-    """Find out who reads what: every messaging system under every countermeasure."""
+    """Find out who reads what under every countermeasure; exit 1 if a text was missed."""
     from commands import matrix as matrix_
     from commands import runs
 
     given = tuple(word for word in claims.split(",") if word)
     options = matrix_.Options(
-        tuple(word for word in only.split(",") if word), repeats, spec, name or None, provider,
+        tuple(word for word in only.split(",") if word), repeats, spec, name or None,
         Path(out) if out else runs.RUNS, keep, given,
     )  # fmt: skip
     with progress(quiet=json) as told:
@@ -300,6 +307,8 @@ def matrix(
         else:
             outcome = matrix_.run_matrix(options, told.note)
     show(lambda: _view("matrix_table", outcome), outcome.rows, as_json=json)
+    if not outcome.sound:
+        sys.exit(1)
 
 
 @task(help=JSON)
@@ -383,93 +392,6 @@ def image_rm(_: Context, name: str, form: str = "", old: bool = False) -> None:
     for image in images.matching(name, form=wanted, old=old):
         freed = images.remove_image(image) >> 20
         print(f"removed {image.name}-{image.key} ({image.form}), {freed} MiB")
-
-
-ROSTER = {"roster": "CSV of the class: columns id, name, key"}
-EXERCISE = {"exercise": "an exercise's number, name or folder"}
-COURSE = {
-    "course": "the folder of the course, which has its secret",
-    "typed": "ask for the course's secret instead",
-}
-
-
-@task(
-    name="class-handout",
-    positional=["roster"],
-    help={
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "server": "ADDRESS:PORT at which students reach the gate",
-        "user": "who runs the gate there; you, by default",
-        "pdf": "print PDF too, with Chromium",
-        "out": "folder of the hand-outs; in the course's by default",
-        **JSON,
-    },
-)
-@guarded
-def class_handout(
-    _: Context,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    server: str = "127.0.0.1:2222",
-    user: str = "",
-    pdf: bool = False,
-    out: str = "",
-    json: bool = False,
-) -> None:
-    """Write every student's hand-out, with the student's own values and way in."""
-    import getpass
-
-    from commands import classes
-
-    with progress(quiet=json) as told:
-        taught = classes.of(roster, exercise, course, typed=typed, new=True, note=told.note)
-        folder = Path(out) if out else taught.folder / "handouts" / taught.exercise.name
-        door = classes.door_at(taught, server, user or getpass.getuser())
-        made = classes.write_handouts(taught, door, folder, pdf=pdf, note=told.note)
-    show(lambda: f"{made['handouts']} hand-outs and teacher.html in {folder}", made, as_json=json)
-
-
-@task(
-    name="class-grade",
-    positional=["submissions"],
-    help={
-        "submissions": "folder with a folder or an archive a student, named by the id",
-        **ROSTER,
-        **EXERCISE,
-        **COURSE,
-        "due": "when it is late: '2026-12-01 18:00'",
-        "out": "folder of the grades; in the course's by default",
-        **JSON,
-    },
-)
-@guarded
-def class_grade(
-    _: Context,
-    submissions: str,
-    roster: str,
-    exercise: str = "1",
-    course: str = "course",
-    typed: bool = False,
-    due: str = "",
-    out: str = "",
-    json: bool = False,
-) -> None:
-    """Grade a class: a table (CSV, XLSX), a page a student, one for the teacher."""
-    from commands import classes
-
-    with progress(quiet=json) as told:
-        taught = classes.of(roster, exercise, course, typed=typed, new=False)
-        folder = Path(out) if out else taught.folder / "grades" / taught.exercise.name
-        book, _files = classes.grade(taught, submissions, due, folder, told.note)
-    show(
-        lambda: _view("grades_table", (book, folder)),
-        [grade.to_json() for grade in book.grades],
-        as_json=json,
-    )
 
 
 @task(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from lab.bootstrap import make_key_pair
 from lab.errors import Fault, LabError
 from teaching import course as courses
 from teaching import exercise as exercises
-from teaching import gradebook, handout, roster
+from teaching import handout, roster
 from teaching.handout import Door
 
 if TYPE_CHECKING:
@@ -63,6 +65,16 @@ def of(  # noqa: PLR0913 - a class, and where its secret comes from by keyword
             note(f"made the course secret {path / SECRET}: keep it, all values follow from it")
         course = courses.read(path / SECRET)
     return Class(students, found, course, path)
+
+
+def served(folder: Path) -> Class:
+    """Return the class that a gate serves, as `class-serve` has left it. Raises LabError."""
+    data = json.loads((folder / "run" / "class.json").read_text(encoding="utf-8"))
+    if data["state"]:
+        os.environ["IMLAB_STATE"] = data["state"]
+    course = courses.read(folder / SECRET)
+    students = roster.read(Path(data["roster"]))
+    return Class(students, exercises.load(Path(data["exercise"])), course, folder)
 
 
 # -- hand-outs -------------------------------------------------------------------------------
@@ -160,6 +172,8 @@ def grade(
             fault=Fault.USER,
             todo="name the folder that has a folder or an archive a student",
         )
+    from teaching import gradebook  # noqa: PLC0415 - loads the engine; not for hand-outs, gate …
+
     book = gradebook.grade_class(
         path, taught.students, taught.exercise, taught.course, due=moment(due), note=note
     )

@@ -9,7 +9,7 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import lifecycle, providers
 from lab.errors import Fault, LabError
@@ -31,11 +31,15 @@ COMMAND_DEADLINE = 3600.0  # seconds; Ctrl-C ends it before
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What lab-up did: new is False when the lab was there; changes are words by host."""
+    """What lab-up did: new is False when the lab was there; changes are words by host.
+
+    links -- what was measured of its cables with conditions (lab/links.py).
+    """
 
     lab: lifecycle.Lab = field(repr=False)
     new: bool
     changes: dict[str, tuple[str, ...]]
+    links: list[dict[str, Any]] = field(default_factory=list)
 
 
 def spec_path(spec: str) -> Path:
@@ -146,15 +150,15 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     plan = plan_of(path, name, provider=provider, browser=browser)
     warm.start()  # paramiko loads while the keeper makes hosts
 
-    def images(form: str, wanted: set[str]) -> Mapping[str, Image]:
-        others = recipes or {}
-        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
-
     text = path.read_text(encoding="utf-8")
     if lifecycle.status(plan.lab).state is lifecycle.State.ABSENT:
         prepare_roles(plan)
     lab, new = lifecycle.up(
-        plan, images, spec=(str(path), text), configure_machine=configure_machine, note=note
+        plan,
+        images(note, recipes),
+        spec=(str(path), text),
+        configure_machine=configure_machine,
+        note=note,
     )
     try:
         warm.join()
@@ -162,12 +166,27 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
             claim = lifecycle.working(lab, patience=WORK_PATIENCE, note=note)
             (alone if held is None else held).enter_context(claim)
             note("provisioning")
-            return Raised(lab, new, provision(lab))
+            return Raised(lab, new, provision(lab), lab.ledger.read().get("links", []))
     except KeyboardInterrupt:
         if new:
             with uninterrupted():
                 lifecycle.down(lab.name)
         raise
+
+
+def images(
+    note: Callable[..., None], recipes: Mapping[str, Recipe] | None = None
+) -> Callable[[str, set[str]], Mapping[str, Image]]:
+    """Return what gives the life cycle its base images, building what is missing.
+
+    recipes -- what images are made of instead of the recipes of their names.
+    """
+    others = recipes or {}
+
+    def found(form: str, wanted: set[str]) -> Mapping[str, Image]:
+        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
+
+    return found
 
 
 def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:

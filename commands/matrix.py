@@ -35,7 +35,6 @@ class Options:
     repeats: int = 0
     spec: str = SPEC
     name: str | None = None
-    provider: str = "netns"
     out: Path = RUNS
     keep: bool = False
     claims: tuple[str, ...] = ()
@@ -53,6 +52,17 @@ class Outcome:
     def rows(self) -> list[dict[str, Any]]:
         """A row for each system, countermeasure, observer and kind, as `--json` prints them."""
         return [row for cell in self.content["cells"] for row in cell["rows"]]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all that could be read was found, and nothing else was."""
+        scores = [
+            score for cell in self.content["cells"] for score in cell["score"]["observers"].values()
+        ]
+        return not any(
+            score["missed"] or score["beyond"] or score["decoys_found"] or score["unplanted"]
+            for score in scores
+        )
 
     @property
     def page(self) -> Path:
@@ -77,16 +87,14 @@ def run_matrix(options: Options, note: Callable[..., None] = lambda *_: None) ->
             todo=f"2 to {making.MOST_REPEATS}; {making.REPEATS} is what the 95th percentile needs",
         )
     path = labs.spec_path(options.spec)
-    plan = labs.plan_of(path, options.name, provider=options.provider)
+    plan = labs.plan_of(path, options.name)
     chosen = making.cells(plan, options.only)
     evidence.require_writable(options.out)
     ours = lifecycle.status(plan.lab).state in {lifecycle.State.ABSENT, lifecycle.State.LOST}
     durations: dict[str, float] = {}
     with contextlib.ExitStack() as held:
         try:
-            raised = labs.bring_up(
-                path, name=options.name, provider=options.provider, note=note, held=held
-            )
+            raised = labs.bring_up(path, name=options.name, note=note, held=held)
             durations["lab_up"] = round(time.monotonic() - began, 3)
             with _folder(options.out, raised.lab) as folder:
                 since = time.monotonic()

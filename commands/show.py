@@ -6,16 +6,20 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Group
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
+
+from lab import links
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from commands.classroom import Seat
     from commands.labs import Raised
     from commands.matrix import Outcome as MatrixOutcome
     from lab.lifecycle import LabStatus
@@ -50,6 +54,7 @@ def plan_tree(plan: Plan) -> Tree:
             where = f"bridged to {host.on}/{adapter.bridged}" if adapter.bridged else where
             tap = "  [cyan]captured[/]" if (host.name, adapter.name) in observed else ""
             line = f"{adapter.name}  {adapter.address or '–'}  {adapter.mac}  {where}{tap}"
+            line += "".join(f"  {key} {value:g}" for key, value in (adapter.link or {}).items())
             branch.add(f"{line}  [dim]{escape(adapter.model)}[/]")
         for role in host.roles:
             branch.add(f"role [bold]{escape(role.name)}[/]  [dim]{escape(str(role.parameters))}[/]")
@@ -63,6 +68,9 @@ def raised_tree(raised: Raised) -> Tree:
     for host in raised.lab.plan.hosts:
         address = next((a.address for a in host.adapters if a.address), "–")
         branch = tree.add(f"[bold]{escape(host.name)}[/]  {address}")
+        for row in raised.links:
+            if row["host"] == host.name:
+                branch.add(escape(links.told(row)))
         for change in shortened(raised.changes.get(host.name, ())):
             branch.add(escape(change))
         if host.roles and not raised.changes.get(host.name):
@@ -125,14 +133,14 @@ def verdict_table(
 
 
 LEVELS = {
-    "everything": "[red]everything[/]",
+    "everything": "[red]all[/]",
     "messages": "[red]messages[/]",
     "passwords": "[yellow]passwords[/]",
-    "people": "[yellow]who they are[/]",
+    "people": "[yellow]names[/]",
     "times": "[green]size, time[/]",
     "nothing": "[green]nothing[/]",
-    "open": "[yellow]? inconclusive[/]",
-    "unmeasured": "[dim]– not measured[/]",
+    "open": "[yellow]?[/]",
+    "unmeasured": "[dim]–[/]",
 }
 
 
@@ -140,17 +148,30 @@ def matrix_table(outcome: MatrixOutcome) -> Group:
     """Return who reads what, a row a cell, and where the page is."""
     cells = outcome.content["cells"]
     observers = list(dict.fromkeys(name for cell in cells for name in cell["observers"]))
-    table = Table("system", "countermeasure", *observers, "median", "95 %")
+    first = [Column("system", no_wrap=True), Column("countermeasure", no_wrap=True)]
+    table = Table(*first, *observers, "ms, median / 95 %", box=box.SIMPLE_HEAD)
+    before = ""
     for cell in cells:
         levels = [cell["observers"].get(name, {}).get("level", "") for name in observers]
         latency = cell["cost"]["latency_s"]
+        median, late = (latency[name]["value"] * 1e3 for name in ("median", "p95"))
         table.add_row(
-            escape(cell["system"]), escape(cell["countermeasure"]),
+            "" if cell["system"] == before else escape(cell["system"]),
+            escape(cell["countermeasure"]),
             *(LEVELS.get(level, escape(level)) for level in levels),
-            *(f"{latency[name]['value'] * 1e3:.2f} ms" for name in ("median", "p95")),
-        )  # fmt: skip
+            f"{median:.3g} / {late:.3g}",
+        )
+        before = cell["system"]
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in outcome.durations_s.items())
-    said = Text(f"page  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore")
+    scores = [score for cell in cells for score in cell["score"]["observers"].values()]
+    found, expected = (sum(score[key] for score in scores) for key in ("found", "expected"))
+    false = sum(
+        len(score["beyond"]) + len(score["decoys_found"]) + score["unplanted"] for score in scores
+    )
+    truth = f"{found} of {expected} texts found that could be read, {false} false reports"
+    said = Text(
+        f"truth {truth}\npage  {outcome.page}\ntime  {times}", no_wrap=True, overflow="ignore"
+    )
     return Group(table, said)
 
 
@@ -175,6 +196,24 @@ def snapshots_table(there: dict[str, list[str]]) -> Table | Text:
     for host, names in there.items():
         table.add_row(escape(host), escape(", ".join(names)))
     return table
+
+
+def seats_table(seats: Sequence[Seat]) -> Group:
+    """Return who of a class is up and what it costs."""
+    table = Table("student", "lab", "state", "memory", "processes", "disk", "up in", "note")
+    for seat in seats:
+        table.add_row(
+            escape(seat.student), escape(seat.lab), seat.state, _mib(seat.memory),
+            "–" if seat.processes is None else str(seat.processes), _mib(seat.disk),
+            "–" if seat.up_s is None else f"{seat.up_s:.2f} s", escape(seat.note),
+        )  # fmt: skip
+    memory = sum(seat.memory or 0 for seat in seats)
+    up = sum(seat.memory is not None for seat in seats)
+    return Group(table, Text(f"{up} labs up, {memory >> 20} MiB"))
+
+
+def _mib(size: int | None) -> str:
+    return "–" if size is None else f"{size / (1 << 20):.0f} MiB"
 
 
 def grades_table(graded: tuple[Gradebook, Path]) -> Group:

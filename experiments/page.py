@@ -37,7 +37,8 @@ TINTS: Final = {
 def render(template: str, lists: list[dict[str, Any]], **context: Any) -> str:  # noqa: ANN401 - what the template shows
     """Return a page. lists: packet lists, each {"name", "total", …columns.pack's answer}.
 
-    filters in the context are more of jinja2's filters, folders more places for templates.
+    filters in the context are more of jinja2's filters, folders more places for templates, styles
+    the names of more style sheets in TEMPLATES.
     """
     environment = Environment(
         loader=FileSystemLoader([*context.pop("folders", ()), TEMPLATES]),
@@ -52,7 +53,9 @@ def render(template: str, lists: list[dict[str, Any]], **context: Any) -> str:  
         "short": lambda number: f"{number:g}",
     }
     environment.filters |= context.pop("filters", {})
-    style, script = ((TEMPLATES / name).read_text("utf-8") for name in ("report.css", "report.js"))
+    sheets = ("report.css", *context.pop("styles", ()))
+    style = "".join((TEMPLATES / name).read_text("utf-8") for name in sheets)
+    script = (TEMPLATES / "report.js").read_text("utf-8")
     return environment.get_template(template).render(
         style=_trusted(style),
         script=_trusted(script),

@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lab import providers
+from lab import limits, providers
 from lab.bootstrap import KeyPair, LabKeys, host_files, make_keys
 from lab.errors import Fault, LabError
 from lab.ledger import Ledger
@@ -50,7 +50,7 @@ def make(plan: Plan, images: Images, order: Order, spec: tuple[str, str]) -> Led
     switching = makers[0].name if isinstance(makers[0], Anchor) else ""
     patched = {maker.name for maker in makers if maker.patched}
     patches = patches_of(plan, switching, patched) if switching else ()
-    record = {
+    record: dict[str, Any] = {
         "providers": [maker.name for maker in makers],
         "plan": plan.to_json(secrets=True),
         "spec_path": spec[0],
@@ -64,6 +64,9 @@ def make(plan: Plan, images: Images, order: Order, spec: tuple[str, str]) -> Led
         "keys": _keys_to_json(keys),
         "patches": [list(patch) for patch in patches],
     }
+    if order.share:
+        record["share"] = list(order.share)
+        record["groups"] = limits.groups_for(f"imlab-{plan.lab}-{secrets.token_hex(4)}")
     files = {host.name: host_files(plan, host.name, keys) for host in plan.hosts}
     orders = {
         name: replace(share, record=record, files=files, patches=patches)

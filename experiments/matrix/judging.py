@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.evidence import RunFolder, canonical
+from experiments.matrix import page
 from experiments.matrix.cell import judge_cell
 from lab.errors import Fault, LabError
 
@@ -36,17 +37,38 @@ def judge(
     cells = []
     for path in paths:
         note(f"judging {path.name.partition('-')[2]}")
-        cells.append(judge_cell(path))
+        try:
+            cells.append(judge_cell(path))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise LabError(
+                f"judging the cell {path.name}",
+                f"{type(error).__name__}: {error}",
+                fault=Fault.USER,
+                todo="it was made by another version of imlab, or is no cell: make it again",
+            ) from error
     cannot = folder / IMPOSSIBLE
     content = {
         "format": FORMAT,
         "name": folder.name,
         "cells": cells,
+        "environment": _environment(paths[0]),
         "impossible": json.loads(cannot.read_bytes()) if cannot.is_file() else [],
         "claims": [_verdicts(path) for path in claims],
     }
     (folder / MATRIX).write_bytes(canonical(content))
+    (folder / PAGE).write_text(page.render(content), encoding="utf-8")
     return content
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """Return on what the matrix was made, as its first cell tells."""
+    manifest = RunFolder.open(path).manifest()
+    return {
+        "host_facts": manifest["host_facts"],
+        "software": manifest["software"],
+        "lab": manifest["plan"]["lab"],
+        "description": manifest["plan"]["description"],
+    }
 
 
 def _verdicts(path: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from lab.hosts import Dial
     from lab.ledger import Ledger
+    from lab.limits import Share
     from lab.patches import Patch
     from lab.plan import Plan, PlannedHost
 
@@ -50,6 +51,7 @@ class Order:
     images  -- by the names that its hosts use, but for those of plan.images.
     patches -- cables between its hosts and those of others.
     configure_machine -- it may change the network of this machine itself.
+    share   -- what the lab may take of the machine, None for all; who cannot bound it ignores it.
     note    -- is told, in a few words and as a share of 1, what goes on.
     """
 
@@ -61,6 +63,7 @@ class Order:
     images: Mapping[str, Image]
     patches: tuple[Patch, ...] = ()
     configure_machine: bool = False
+    share: Share | None = None
     note: Callable[..., None] = field(default=lambda *_: None)
 
 
@@ -128,6 +131,27 @@ class Maker(Provider, Protocol):
 
         Raises LabError. Killed half-way, what it made is `destroy`'s to find.
         """
+
+
+@runtime_checkable
+class Links(Protocol):
+    """A provider whose cables can have conditions, and that can measure them."""
+
+    def measure(self, ledger: Ledger) -> list[dict[str, Any]]:
+        """Return what each link does: host, adapter, declared, sending, receiving (lab/links.py).
+
+        Raises LabError.
+        """
+
+
+def unlinked(host: PlannedHost) -> list[str]:
+    """Complain of conditions on the cables of a host whose provider has none."""
+    return [
+        f"host {host.name}: {adapter.name}: `link` is for hosts of namespaces, whose cables alone "
+        "can be slow, late or lossy"
+        for adapter in host.adapters
+        if adapter.link
+    ]
 
 
 class Beginning(Protocol):

@@ -58,7 +58,7 @@ def test_json_is_rows_and_nothing_else(tmp_path: Path) -> None:
     (read,) = [r for r in rows if (r["observer"], r["kind"]) == ("peer/eth0", "message")]
     assert (read["sent"], read["recovered"], read["verdict"]) == (4, 4, "read")
     (folder,) = out.iterdir()
-    assert {path.name for path in folder.iterdir()} >= {"matrix.json", "cells"}
+    assert {path.name for path in folder.iterdir()} >= {"matrix.json", "matrix.html", "cells"}
     assert ended(tmp_path, "lab-status", "--json")[1].strip() == "[]"
     code, again, _ = ended(tmp_path, "matrix", "--again", str(folder), "--json")
     assert (code, json.loads(again)) == (0, rows)

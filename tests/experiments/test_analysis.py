@@ -271,6 +271,34 @@ def test_a_missing_segment_is_noticed_although_nobody_reported_it(tmp_path: Path
     assert told["score"]["recall"] is None
 
 
+def test_what_a_countermeasure_hid_is_not_missed(tmp_path: Path) -> None:
+    """Recall is over what the ground truth says was in the clear, where it says so."""
+
+    def hide(told: dict[str, Any]) -> None:
+        rows = told["chat"]["planted"]
+        row = next(row for row in rows if row["text"] == "Nightmare")
+        hidden = {**row, "id": "hidden", "text": "Nobody could read this", "readable": ["ends"]}
+        rows += [hidden, {**hidden, "id": "open", "text": "Somebody could", "readable": ["wire"]}]
+
+    told = analysis(remake(tmp_path, change_results=hide))
+    states = planted(told, "Nobody could read this")["observers"].values()
+    assert {(seen["state"], seen["expected"]) for seen in states} == {("not found", False)}
+    ways = len(planted(told, "Somebody could")["directions"])
+    assert told["score"]["missed"] == 3 * ways
+
+
+def test_sealed_texts_and_addresses_are_what_was_sent(tmp_path: Path) -> None:
+    """A decoder that tells a sealed line as a message, or an address as a user, invents nothing."""
+
+    def other_kinds(told: dict[str, Any]) -> None:
+        for row in told["chat"]["planted"]:
+            kinds = {"message": "sealed", "user": "contact"}
+            row["kind"] = kinds.get(row["kind"], row["kind"])
+
+    told = analysis(remake(tmp_path, change_results=other_kinds))
+    assert told["unplanted"] == []
+
+
 def test_the_same_text_on_two_servers_is_judged_for_each(tmp_path: Path) -> None:
     """Having read a text on its way to one server does not say that it was read at the other."""
 

@@ -79,6 +79,16 @@ def test_a_short_text_on_its_own_is_found(data: bytes) -> None:
     assert found(data, "HI") == [b"HI"]
 
 
+@pytest.mark.parametrize(
+    "data", [b":OTIENO!OTIENO@192.168.1.10 PRIVMSG", b"PRIVMSG OTIENO :Hi", b"to='OTIENO@guest/x'"]
+)
+def test_a_name_is_found_where_protocols_write_it(data: bytes) -> None:
+    """Between spaces and within addresses; not as a message would be, and not within a word."""
+    stream = Stream("tcp", 0, "a:1", "b:2", (Chunk(1, 0.0, FORWARD, data),))
+    assert Haystack(stream, (), ()).find("OTIENO", (), spaced=True)
+    assert Haystack(stream, (), ()).find("TIENO", (), spaced=True) == []
+
+
 def test_inside_a_longer_planted_text_it_does_not_count() -> None:
     """Of two planted texts the shorter is not found where the longer stands."""
     data = b"<td>Good Afternoon all</td>"

@@ -29,8 +29,10 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from lab import limits
 from lab.errors import Fault, LabError
 from lab.ledger import Ledger
+from lab.limits import Share
 from lab.patches import LOOPBACK
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.rootfs import HOST, WORK, HostRequest
@@ -49,6 +51,7 @@ class Request(NamedTuple):
     images  -- root file systems.
     holds   -- locks to share meanwhile.
     patches -- (near, far) UDP ports of loopback: cables to other providers' hosts.
+    share   -- what it may take of the machine, None for all; groups: its control groups.
     """
 
     root: Path
@@ -60,6 +63,8 @@ class Request(NamedTuple):
     holds: list[str]
     ids: Ids
     patches: list[tuple[int, int]]
+    share: Share | None
+    groups: list[str]
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Request:
@@ -75,6 +80,8 @@ class Request(NamedTuple):
             holds=data["holds"],
             ids=Ids(IdRange(*uids), IdRange(*gids), privileged),
             patches=[(near, far) for near, far in data["patches"]],
+            share=Share(*data["share"]) if data["share"] else None,
+            groups=data["groups"],
         )
 
 
@@ -106,6 +113,8 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
         holds = [_hold(path) for path in request.holds]
         tunnels = [_tunnel(near, far) for near, far in request.patches]
         listener = _listen(ledger.folder)
+        if request.share:
+            limits.make(request.groups, request.share)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.fork()
         if parent == 0:
@@ -127,6 +136,7 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
             os.waitpid(parent, 0)
         else:
             _end(parent, ours)
+            limits.remove(request.groups)
             _forget(ledger)  # before `up` hears of it: it may look at once
             _tell(up, failure)
         for hold in holds:
@@ -134,8 +144,10 @@ def _keep(up: socket.socket, request: Request, ledger: Ledger, lock: int) -> Non
     except Exception as error:  # noqa: BLE001 - the last line of defence: never leave half a lab
         if parent:
             _end(parent, None)
+        limits.remove(request.groups)
         _forget(ledger)
         _tell(up, _explained(error))
+    limits.remove(request.groups)
     _forget(ledger)
     os.close(lock)
 
@@ -222,6 +234,8 @@ def _become_parent(
 ) -> NoReturn:
     os.umask(0o022)  # ours is 077, for the state; a host wants the ordinary one
     try:
+        if request.share:
+            limits.enter(request.groups)
         _enter_user_namespace(request, keeper)
         supervisor = os.fork()
         if supervisor == 0:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab import limits
 from lab.errors import Fault, LabError
 from lab.ledger import LOCK, Ledger, start_time
 from lab.providers.base import SSH_DEADLINE, lab_login, unreachable
@@ -40,6 +41,8 @@ SYSCTLS = {"net.ipv4.ping_group_range": "0 65535"}
 #: Seconds until a lab is made, and for each host more: a thousand took 18 s on a busy machine.
 CREATE_DEADLINE, CREATE_DEADLINE_A_HOST = 60.0, 0.2
 ANSWER_DEADLINE = 5.0
+MEASURING_A_LINK = 30.0  # seconds; the slowest that a spec can have takes half of it
+MAX_LINKS = 250  # what one process can wait for at once (FD_SETSIZE)
 MAX_ANSWER = 200_000  # bytes; Linux lets a sequenced packet have 208 KiB
 
 
@@ -80,6 +83,9 @@ class NamespaceProvider:
                 for adapter in host.adapters
                 if adapter.attach
             )
+        links = sum(adapter.link is not None for host in plan.hosts for adapter in host.adapters)
+        if links > MAX_LINKS:
+            faults.append(f"{links} cables with a `link`; {MAX_LINKS} are the most")
         return faults
 
     def host(self, record: Mapping[str, Any], planned: PlannedHost) -> Host:
@@ -144,10 +150,43 @@ class NamespaceProvider:
 
     def destroy(self, ledger: Ledger, deadline: float = 10.0) -> None:
         """Ask the supervisor to end; if that does not help, kill the keeper; then check."""
+        groups = ledger.read().get("groups", [])
         _destroy(ledger, deadline)
+        limits.remove(groups)  # a keeper that was killed could not
         if keeper := self._keepers.pop(ledger.lab_id, None):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 keeper.wait(ANSWER_DEADLINE)  # it has let go of the lock, its last act
+
+    def measure(self, ledger: Ledger) -> list[dict[str, Any]]:
+        """Have the supervisor send probes along every link. Raises LabError."""
+        hosts = ledger.read()["plan"]["hosts"]
+        links = sum(bool(adapter.get("link")) for host in hosts for adapter in host["adapters"])
+        try:
+            with _control(ledger) as control:
+                control.settimeout(ANSWER_DEADLINE + MEASURING_A_LINK * links)
+                control.send(b'{"op": "links"}')
+                answer: dict[str, Any] = json.loads(control.recv(MAX_ANSWER))
+        except (OSError, ValueError) as error:
+            answer = {"error": str(error)}
+        if "links" not in answer:
+            raise LabError(
+                f"measuring the links of the lab {ledger.name!r}",
+                str(answer.get("error")),
+                fault=Fault.MACHINE,
+                todo="put the lab up again; if it fails again, see `./inv doctor`",
+            )
+        rows: list[dict[str, Any]] = answer["links"]
+        return rows
+
+    def usage(self, ledger: Ledger) -> dict[str, dict[str, int]]:
+        """Return processes, memory and disk (bytes) of each host; {} for a lab that has gone."""
+        try:
+            with _control(ledger) as control:
+                control.send(b'{"op": "usage"}')
+                hosts: dict[str, dict[str, int]] = json.loads(control.recv(MAX_ANSWER))["hosts"]
+        except (OSError, ValueError):
+            return {}
+        return hosts
 
     def dial(self, ledger: Ledger, host: str) -> Dial:
         """Have the supervisor make a socket inside the host and connect it from here."""
@@ -287,12 +326,16 @@ def _request(order: Order) -> bytes:
                     "sysctls": {**SYSCTLS, TTL: str(host.ttl), **host.sysctls},
                     "disk_mib": host.disk_mib,
                     "files": order.files[host.name],
+                    "processes": order.share.processes if order.share else 0,
+                    "number": number,
                 }
-                for host in order.hosts
+                for number, host in enumerate(order.hosts)
             ],
             "images": [str(image.path) for image in images],
             "holds": [str(image.lock) for image in images],
             "ids": ids_for_current_user(),
+            "share": order.share,
+            "groups": order.record.get("groups", []),
         }
     ).encode()
     return b"%d\n" % len(body) + body

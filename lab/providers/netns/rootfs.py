@@ -32,6 +32,9 @@ class HostRequest(NamedTuple):
     image    -- index into the lab's list of images.
     disk_mib -- size of the tmpfs that takes what the host writes.
     files    -- path -> (mode, text): host keys, authorised key, names.
+    number   -- its place among the lab's hosts.
+    processes -- most that it may have; 0 for no limit. With one, the host is in a user namespace of
+                 its own: root of it is nobody in the lab's other hosts, and the kernel counts.
     """
 
     name: str
@@ -39,6 +42,8 @@ class HostRequest(NamedTuple):
     sysctls: dict[str, str]
     disk_mib: int
     files: dict[str, tuple[int, str]]
+    processes: int = 0
+    number: int = 0
 
 
 def enter(host: HostRequest) -> None:

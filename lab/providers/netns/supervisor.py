@@ -7,7 +7,8 @@ into a host when something else runs.
 
 Control protocol: SOCK_SEQPACKET, one JSON object a packet: {"op": "status"} ->
 {"dead": {name: "why it died"}}; {"op": "dial", "host": name} -> {} with a TCP socket of that
-host's network namespace (SCM_RIGHTS); {"op": "down", "id": the lab's} -> the end.
+host's network namespace (SCM_RIGHTS); {"op": "links"} -> {"links": [what each does]}, after
+seconds; {"op": "down", "id": the lab's} -> the end.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import signal
 import socket
 import struct
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.providers.netns import relay, rootfs
+from lab.providers.netns import gauge, relay, rootfs, shaper, usage
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.netlink import End, Netlink
 from lab.providers.netns.wires import SWITCHES, Cable, Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_PACKET = 200_000
 #: What a network namespace takes over from the machine's own settings (`devconf_inherit_init_net`
@@ -42,6 +46,9 @@ PLAIN = {"net.ipv4.ip_forward": "0"} | {
     )
 }  # fmt: skip
 SIOCETHTOOL = 0x8946
+MAP = b"map"
+#: Ids of the lab that make hosts' user namespaces, one each: nothing else runs as them.
+FIRST_OWNER = 60_000
 #: ETHTOOL_STXCSUM, _STSO, _SGSO, _SGRO of <linux/ethtool.h>: what makes a capture show frames of
 #: 64 KiB and checksums that were never computed. Off, the wire shows what a wire would show.
 OFFLOADS = (0x17, 0x1F, 0x24, 0x2C)
@@ -70,7 +77,7 @@ class Supervisor:
         self._networks: list[int] = []
         self._ready: list[socket.socket] = []
         self._pids: dict[int, str] = {}
-        self._carrier = 0
+        self._carriers: set[int] = set()
         self._dead: dict[str, str] = {}
         self._wakeup = self._watch_children()
         # A host costs three descriptors while it is made: 1024 would be 330 hosts.
@@ -101,6 +108,8 @@ class Supervisor:
             channel.close()
             if complaint:
                 raise OSError(0, f"host {request.name}: {complaint.decode()}")
+        if any(request.processes for request in self._requests):
+            _bound_namespaces()
 
     def _spawn(self, request: rootfs.HostRequest) -> None:
         """Fork a host's first process and take a descriptor of its network namespace.
@@ -114,6 +123,10 @@ class Supervisor:
             _become_host(request, theirs, self._files)
         theirs.close()
         answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
+        if answer == MAP:
+            _map_ids(middle)
+            ours.send(MAP)
+            answer, descriptors, _, _ = socket.recv_fds(ours, 4096, 1)
         os.waitpid(middle, 0)
         if not descriptors:
             raise OSError(0, f"host {request.name}: {answer.decode() or 'ended at once'}")
@@ -171,18 +184,26 @@ class Supervisor:
         sys_.setns(self._namespace(where), sys_.CLONE_NEWNET)
 
     def _relay(self) -> None:
-        """Have a process of its own carry the frames of the patches; the lab ends when it does."""
-        if not self._tunnels:
-            return
-        plugs = [relay.plug(name) for name in self._wiring.patches]
-        self._carrier = os.fork()
-        if self._carrier == 0:
+        """Have processes of their own carry frames: one those of the patches, one of the links."""
+        if self._tunnels:
+            plugs = [relay.plug(name) for name in self._wiring.patches]
+            patches = list(zip(plugs, self._tunnels, strict=True))
+            self._carry((*plugs, *self._tunnels), lambda: relay.carry(patches))
+        if self._wiring.links:
+            links = [(link, shaper.open_ends(link)) for link in self._wiring.links]
+            ends = tuple(end for _, pair in links for end in pair)
+            self._carry(ends, lambda: shaper.carry(links))
+
+    def _carry(self, ends: tuple[socket.socket, ...], carry: Callable[[], None]) -> None:
+        """Do it in a process that has these sockets; the lab ends when that does."""
+        carrier = os.fork()
+        if carrier == 0:
             sys_.die_with_parent()
             signal.set_wakeup_fd(-1)
-            ends = {end.fileno() for end in (*plugs, *self._tunnels)}
-            sys_.close_descriptors(ends)
-            relay.carry(list(zip(plugs, self._tunnels, strict=True)))
-        for end in (*plugs, *self._tunnels):
+            sys_.close_descriptors({end.fileno() for end in ends})
+            carry()
+        self._carriers.add(carrier)
+        for end in ends:
             end.close()
 
     # -- serving ------------------------------------------------------------------------------
@@ -202,7 +223,7 @@ class Supervisor:
         with contextlib.suppress(ChildProcessError):
             while (child := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = child
-                if pid == self._carrier:
+                if pid in self._carriers:
                     os._exit(1)
                 name = self._pids.pop(pid, None)
                 if name:
@@ -238,14 +259,44 @@ class Supervisor:
             if request["op"] == "down":
                 if request["id"] == self._lab_id:  # meant for this lab, not one before it
                     os._exit(0)
+            elif request["op"] == "links":
+                self._measure(client)
             elif request["op"] == "status":
                 self._reap()
                 client.send(json.dumps({"dead": self._dead}).encode())
+            elif request["op"] == "usage":
+                client.send(json.dumps({"hosts": usage.of_hosts(self._pids)}).encode())
             else:
                 self._dial(client, str(request["host"]))
         except (OSError, ValueError, KeyError, TypeError):
             return False  # a client that speaks nonsense or left: its own affair
         return True
+
+    def _measure(self, client: socket.socket) -> None:
+        """Have a process measure every link, one after the other, and answer; it takes seconds."""
+        if os.fork():
+            return
+        try:
+            sys_.die_with_parent()
+            signal.set_wakeup_fd(-1)
+            rows = []
+            for link in self._wiring.links:
+                where, name = link.port
+                with self._probe(link.place, link.adapter) as end, self._probe(where, name) as port:
+                    rows.append(gauge.measure(link, end, port))
+            client.setblocking(True)  # noqa: FBT003 - the socket module's own way
+            client.send(json.dumps({"links": rows}).encode())
+        except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
+            client.send(json.dumps({"error": str(error) or repr(error)}).encode())
+        finally:
+            os._exit(0)
+
+    def _probe(self, where: int, interface: str) -> socket.socket:
+        self._enter(where)
+        try:
+            return gauge.probe(interface)
+        finally:
+            self._enter(SWITCHES)
 
     def _dial(self, client: socket.socket, name: str) -> None:
         names = [request.name for request in self._requests]
@@ -273,6 +324,8 @@ def _become_host(
 ) -> None:
     """In the middle process: make the namespaces, fork the host's PID 1, hand over, go."""
     try:
+        if request.processes:
+            _nest(request, channel)
         sys_.unshare(_HOST_NAMESPACES)
         _disable_ipv6()
         for name, value in PLAIN.items():
@@ -285,6 +338,45 @@ def _become_host(
     except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
         channel.send((str(error) or repr(error)).encode())
     os._exit(0)
+
+
+def _nest(request: rootfs.HostRequest, channel: socket.socket) -> None:
+    """Enter a user namespace of the host's own, in which so many processes can be.
+
+    Its limit holds for all of it together because it is made by a user who makes no other: the
+    kernel counts a namespace's processes as its maker's (Linux 5.14, ucounts).
+    """
+    resource.setrlimit(resource.RLIMIT_NPROC, (request.processes, request.processes))
+    owner = FIRST_OWNER + request.number
+    os.setgroups([])
+    os.setresgid(owner, owner, owner)
+    os.setresuid(owner, owner, owner)
+    sys_.unshare(sys_.CLONE_NEWUSER)
+    sys_.belong_to_own_user()
+    channel.send(MAP)
+    if channel.recv(16) != MAP:
+        os._exit(1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _map_ids(pid: int) -> None:
+    """Map all ids of the lab to the same ids of the user namespace that a process has just made."""
+    for name in ("gid_map", "uid_map"):
+        descriptor = os.open(f"/proc/{pid}/{name}", os.O_WRONLY)
+        try:
+            os.write(descriptor, b"0 0 65536")
+        finally:
+            os.close(descriptor)
+
+
+def _bound_namespaces() -> None:
+    """Let the lab's hosts make few namespaces: each costs kernel memory (namespaces(7))."""
+    for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"):
+        with contextlib.suppress(OSError):  # a kernel without that kind
+            descriptor = os.open(f"/proc/sys/user/max_{kind}_namespaces", os.O_WRONLY)
+            os.write(descriptor, b"64")
+            os.close(descriptor)
 
 
 def _first_process(

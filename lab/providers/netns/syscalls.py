@@ -29,6 +29,7 @@ MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
@@ -115,6 +116,14 @@ def leave_keyrings() -> None:
 def set_name(name: str) -> None:
     """Set what ps shows for this process (15 bytes)."""
     _call("prctl", PR_SET_NAME, ctypes.c_char_p(name.encode()[:15]), 0, 0, 0)
+
+
+def belong_to_own_user() -> None:
+    """Have this process's files in /proc belong to its user again, after its ids have changed.
+
+    Else nobody in a user namespace can write its id maps (proc(5), /proc/pid; PR_SET_DUMPABLE).
+    """
+    _call("prctl", PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0)
 
 
 def set_seccomp(program: bytes) -> None:
