@@ -204,6 +204,22 @@ def test_labs_come_and_go_with_what_students_have(state: Path) -> None:
     assert not list(Path("/sys/fs/cgroup").rglob("imlab-1-*"))
 
 
+def test_a_host_that_never_stops_answering_holds_nobody_up(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a student has put something else in tar's place, nothing is kept, and the lab goes."""
+    klass = taught(state, "1")
+    monkeypatch.setattr(classroom, "KEEP_DEADLINE", 2.0)
+    classroom.bring_up(klass, AMINA)
+    with Sessions(lifecycle.attach("1-amina")) as at:
+        for host, line in (("peer", "cat /dev/zero"), ("guest", "sleep 600")):
+            at[host].run(["rm", "/usr/bin/tar"])
+            at[host].put(f"#!/bin/sh\nexec {line}\n".encode(), "/usr/bin/tar", 0o755)
+    assert classroom.down_all(klass, [], keep=True) == ["1-amina"]
+    kept = {path.name for path in (klass.folder / "kept" / "1-amina").iterdir()}
+    assert kept == {"host.tar.gz"}
+
+
 def test_a_lab_that_nobody_is_in_makes_room(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With no memory left, the lab longest unused is put to sleep, and never one that is in use."""
     klass = taught(state, "1")
