@@ -75,6 +75,7 @@ def lab_up(
             note=told.note,
         )
     data = {"lab": raised.lab.name, "new": raised.new, "changes": raised.changes}
+    data |= {"links": raised.links}
     show(lambda: _view("raised_tree", raised), data, as_json=json)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import lifecycle, providers
 from lab.errors import Fault, LabError
@@ -31,11 +31,15 @@ COMMAND_DEADLINE = 3600.0  # seconds; Ctrl-C ends it before
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """What lab-up did: new is False when the lab was there; changes are words by host."""
+    """What lab-up did: new is False when the lab was there; changes are words by host.
+
+    links -- what was measured of its cables with conditions (lab/links.py).
+    """
 
     lab: lifecycle.Lab = field(repr=False)
     new: bool
     changes: dict[str, tuple[str, ...]]
+    links: list[dict[str, Any]] = field(default_factory=list)
 
 
 def spec_path(spec: str) -> Path:
@@ -162,7 +166,7 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
             claim = lifecycle.working(lab, patience=WORK_PATIENCE, note=note)
             (alone if held is None else held).enter_context(claim)
             note("provisioning")
-            return Raised(lab, new, provision(lab))
+            return Raised(lab, new, provision(lab), lab.ledger.read().get("links", []))
     except KeyboardInterrupt:
         if new:
             with uninterrupted():

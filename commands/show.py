@@ -13,6 +13,8 @@ from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
+from lab import links
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -52,6 +54,7 @@ def plan_tree(plan: Plan) -> Tree:
             where = f"bridged to {host.on}/{adapter.bridged}" if adapter.bridged else where
             tap = "  [cyan]captured[/]" if (host.name, adapter.name) in observed else ""
             line = f"{adapter.name}  {adapter.address or '–'}  {adapter.mac}  {where}{tap}"
+            line += "".join(f"  {key} {value:g}" for key, value in (adapter.link or {}).items())
             branch.add(f"{line}  [dim]{escape(adapter.model)}[/]")
         for role in host.roles:
             branch.add(f"role [bold]{escape(role.name)}[/]  [dim]{escape(str(role.parameters))}[/]")
@@ -65,6 +68,9 @@ def raised_tree(raised: Raised) -> Tree:
     for host in raised.lab.plan.hosts:
         address = next((a.address for a in host.adapters if a.address), "–")
         branch = tree.add(f"[bold]{escape(host.name)}[/]  {address}")
+        for row in raised.links:
+            if row["host"] == host.name:
+                branch.add(escape(links.told(row)))
         for change in shortened(raised.changes.get(host.name, ())):
             branch.add(escape(change))
         if host.roles and not raised.changes.get(host.name):

@@ -15,6 +15,8 @@ One YAML file of experiments/definitions/ each, or of a folder there ("threats/f
     steps:                      # workloads in order, each with its parameters
       - ping: {count: 4, bytes: 32}
     claims: [...]               # see experiments/claims.py
+
+`include` names other experiments of this folder: their steps and claims come first, as one run.
 """
 
 from __future__ import annotations
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).resolve().parent / "definitions"
 FORMAT = 1
 MAX_BYTES = 256 * 1024
+MAX_INCLUDED = 20
 _KEYS = {
-    "imlab_experiment", "name", "title", "spec", "seed", "licence", "authors", "steps", "claims",
-    *factors.KEYS, "cell",
+    "imlab_experiment", "name", "title", "spec", "seed", "licence", "authors", "include", "steps",
+    "claims", *factors.KEYS, "cell",
 }  # fmt: skip
 _AUTHOR = {"name", "orcid", "affiliation"}
 _ORCID = re.compile(r"https://orcid\.org/(\d{4}-){3}\d{3}[\dX]")
@@ -96,6 +99,9 @@ def parse(text: str, doing: str = "reading the experiment") -> Experiment:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise _faulty(doing, [str(error)]) from error
+    if isinstance(data, dict) and "include" in data:
+        data = _included(data, doing)
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)  # whole, as it is run
     faults = _faults(data)
     if faults:
         raise _faulty(doing, faults)
@@ -109,6 +115,36 @@ def parse(text: str, doing: str = "reading the experiment") -> Experiment:
         data,
         text,
     )
+
+
+def _included(data: dict[str, Any], doing: str) -> dict[str, Any]:
+    """Return an experiment with the steps and claims of those that it includes before its own.
+
+    A claim is then called by both names: "forgery-udp" is that of threats/forgery.
+    """
+    wanted = data["include"]
+    if not isinstance(wanted, list) or not 0 < len(wanted) <= MAX_INCLUDED:
+        raise _faulty(doing, [f"include must be a list of 1 to {MAX_INCLUDED} experiments"])
+    there = names()
+    for name in wanted:
+        if name not in there:
+            why = f"include: no experiment {name!r}; there are: {', '.join(there)}"
+            raise _faulty(doing, [why])
+        if "\ninclude:" in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8"):
+            raise _faulty(doing, [f"include: {name} includes others itself"])
+    steps: list[Any] = []
+    claims: list[Any] = []
+    for name in wanted:
+        other, stem = load(name).data, name.rpartition("/")[2]
+        steps += other["steps"]
+        claims += [{**claim, "id": f"{stem}-{claim['id']}"} for claim in other.get("claims", [])]
+    whole = {key: value for key, value in data.items() if key != "include"}
+    for key, more in (("steps", steps), ("claims", claims)):
+        own = data.get(key) or []
+        if not isinstance(own, list):
+            raise _faulty(doing, [f"{key} must be a list"])
+        whole[key] = more + own
+    return whole
 
 
 def check(experiment: Experiment, plan: Plan) -> None:

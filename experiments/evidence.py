@@ -209,10 +209,12 @@ class RunFolder:
         software: dict[str, str],
         durations_s: dict[str, float],
         facts: dict[str, Any] | None = None,
+        links: list[dict[str, Any]] | None = None,
     ) -> dict[str, Any]:
         """Hash every file, make them read-only and write the manifest; return it.
 
-        durations_s is seconds by phase. Raises LabError when the run is sealed already.
+        durations_s is seconds by phase; links is what was measured of cables with conditions.
+        Raises LabError when the run is sealed already.
         """
         if self.sealed:
             raise self._refused(MANIFEST, "the run is sealed")
@@ -235,6 +237,7 @@ class RunFolder:
             "software": software,
             "host_facts": facts if facts is not None else host_facts(),
             "durations_s": durations_s,
+            "links": links or [],
             "files": files,
             "sums": SUMS,
         }

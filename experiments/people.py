@@ -39,10 +39,22 @@ class Record:
             else:
                 ways = tuple(dict.fromkeys((*seen.directions, *item.directions)))
                 merged[key] = replace(seen, directions=ways)
+        addresses = {item.text: item.directions for item in merged.values() if item.wire
+                     and item.kind == "contact"}  # fmt: skip
         return {
             "visits": [exchange.to_json() for exchange in self.visits],
-            "planted": [item.to_json() for item in merged.values()],
+            "planted": [_without(item, addresses).to_json() for item in merged.values()],
         }
+
+
+def _without(item: Planted, addresses: Mapping[str, tuple[str, ...]]) -> Planted:
+    """Return a user's name without the ways on which it went as part of an address.
+
+    What is read there is the address: the analysis counts a text inside of a longer one as that.
+    """
+    ways = addresses.get(f"{item.text}@{item.server}", ()) if item.kind == "user" else ()
+    left = tuple(way for way in item.directions if way not in ways)
+    return replace(item, directions=left, wire=item.wire and bool(left))
 
 
 @dataclass

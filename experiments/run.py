@@ -101,8 +101,10 @@ def _run(
     with Captures(sessions, points, folder.reserve) as captures:
         for step in experiment.steps:
             since = time.monotonic()
-            results |= workloads.get(step.workload).run(stage, step.parameters)
-            durations[step.workload] = round(time.monotonic() - since, 4)
+            more = workloads.get(step.workload).run(stage, step.parameters)
+            results = merged(results, more)
+            spent = durations.get(step.workload, 0.0) + time.monotonic() - since
+            durations[step.workload] = round(spent, 4)
     results["captures"] = captures.rows
     told("sealing the evidence")
     folder.write("results.json", results)
@@ -123,8 +125,46 @@ def _run(
         plan=plan.to_json(),
         software=_software(record),
         durations_s=durations,
+        links=record.get("links", []),
     )
     return folder
+
+
+def merged(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Return what two steps brought: what people said in both is kept, the rest is the later's.
+
+    A planted text's id that is taken already becomes another one, wherever the later step has it.
+    """
+    both = results | more
+    if "chat" not in results or "chat" not in more:
+        return both
+    first, second = results["chat"], more["chat"]
+    taken = {row["id"] for row in first["planted"]}
+    renamed: dict[str, str] = {}
+    for row in second["planted"]:
+        number = len(first["planted"]) + len(renamed) + 1
+        new = row["id"] if row["id"] not in taken else f"{row['kind']}-{number}"
+        while new in taken:
+            number += 1
+            new = f"{row['kind']}-{number}"
+        renamed[row["id"]] = new
+        taken.add(new)
+    both["chat"] = (
+        first
+        | second
+        | {
+            "visits": first["visits"] + second["visits"],
+            "planted": first["planted"]
+            + [row | {"id": renamed[row["id"]]} for row in second["planted"]],
+            "lines": first.get("lines", [])
+            + [row | {"planted": renamed[row["planted"]]} for row in second.get("lines", [])],
+        }
+    )
+    both["repository"] = results.get("repository", []) + [
+        row | {key: [renamed[name] for name in row[key]] for key in ("found", "missing")}
+        for row in more.get("repository", [])
+    ]
+    return both
 
 
 def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:

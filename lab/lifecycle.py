@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from lab import providers
+from lab import links, providers
 from lab.errors import Fault, LabError
 from lab.ledger import FORMAT, Ledger, state_root
 from lab.making import (
@@ -35,7 +35,7 @@ from lab.making import (
     unmake,
 )
 from lab.plan import Plan
-from lab.providers.base import Order, Snapshots
+from lab.providers.base import Links, Order, Snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lab.making import Images
 
 PROBE_INTERVAL, SLOWEST_PROBE = 0.002, 0.25  # seconds; each time half as long again
+LINK_ATTEMPTS = 4
 BANNER_PATIENCE = 5.0  # seconds for one connection: a NAT port answers before its guest does
 
 
@@ -231,6 +232,7 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
             lab = _attached(made)
         except KeyError:
             raise made.gone() from None
+        _measure_links(lab, note)
         note("waiting for SSH")
         wait_for_ssh(lab)
     except BaseException:  # Ctrl-C too: half a lab is no lab
@@ -238,6 +240,31 @@ def up(  # noqa: PLR0913 - a plan, and how to go about it by keyword
             unmake(made)
         raise
     return lab, True
+
+
+def _measure_links(lab: Lab, note: Callable[..., None]) -> None:
+    """See that every cable with conditions has them, and record what was measured.
+
+    Measured again where it has not: a busy machine is late now and then. Raises LabError.
+    """
+    linked = {
+        host.provider for host in lab.plan.hosts if any(adapter.link for adapter in host.adapters)
+    }
+    makers = [maker for name in sorted(linked) if isinstance(maker := providers.get(name), Links)]
+    if not makers:
+        return
+    for attempt in range(1, LINK_ATTEMPTS + 1):
+        note("measuring the links" + (f", attempt {attempt}" if attempt > 1 else ""))
+        rows = [row for maker in makers for row in maker.measure(lab.ledger)]
+        if not (faults := links.departures(rows)):
+            lab.ledger.update(links=rows)
+            return
+    raise LabError(
+        f"measuring the links of the lab {lab.name!r}",
+        "\n".join(faults),
+        fault=Fault.MACHINE,
+        todo="put it up when this machine is less busy, or declare what it can keep",
+    )
 
 
 def attach(name: str, root: Path | None = None) -> Lab:

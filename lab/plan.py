@@ -26,6 +26,7 @@ class PlannedAdapter:
                {"bridged": name or rule}, {"internal": name},
                {"nat": {"forwards": {name: {"host": port, "guest": port}}}} or
                {"generic": {"driver": name, "properties": {name: value}}}.
+    link    -- conditions of its cable, or None: any of rate_mbit, loss_percent, delay_ms.
     """
 
     name: str
@@ -36,6 +37,7 @@ class PlannedAdapter:
     network: str | None = None
     bridged: str | None = None
     attach: dict[str, Any] | None = None
+    link: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,12 +154,19 @@ def _host(
                 network=wire.network,
                 bridged=wire.bridged,
                 attach=wire.attach.model_dump(exclude_none=True) if wire.attach else None,
+                link=_link(spec, wire),
             )
             for adapter, wire in host.adapters.items()
         ),
         roles=tuple(PlannedRole(r, copy.deepcopy(p)) for r, p in host.roles.items()),
         description=host.description,
     )
+
+
+def _link(spec: LabSpec, wire: AdapterSpec) -> dict[str, float] | None:
+    """Return the conditions of a cable: its own, else those of the network it is plugged into."""
+    link = wire.link or (spec.networks[wire.network].link if wire.network else None)
+    return link.model_dump(exclude_none=True) if link else None
 
 
 def _address(spec: LabSpec, host: str, adapter: str, wire: AdapterSpec) -> str | None:

@@ -4,6 +4,9 @@ A median and a 95th percentile stand with an interval that covers the true one w
 statistics: between which two of the sorted values it lies follows from the binomial distribution
 alone, whatever the distribution of the values (H. A. David, H. N. Nagaraja, Order Statistics, 7.1).
 Where there are too few values for one, there is none: None.
+
+An interval tells of chance and not of a machine that was busier in one cell than in the next. For
+that there is a yardstick: how long the same command over SSH took on the same hosts, in between.
 """
 
 from __future__ import annotations
@@ -77,6 +80,9 @@ def cost(run: Run, truth: Truth) -> dict[str, Any]:
         "observer": wire.get("observer"),
         "setup": wire["setup"],
         "cpu_s": _processor(run),
+        "yardstick_s": quantile(
+            [took for part in run.results["chat"]["talk"]["parts"] for took in part["looks_s"]], 0.5
+        ),
     }
 
 

@@ -174,11 +174,34 @@ def _summary(content: dict[str, Any]) -> dict[str, Any]:
         "sentence": (
             f"{systems} messaging system{'s' if systems > 1 else ''} under {measures} "
             f"countermeasure{'s' if measures > 1 else ''}: what can be read on the wire, in the "
-            "server’s memory, on its disk, and at the ends."
+            f"server’s memory, on its disk, and at the ends. {_gist(cells)}"
         ),
         "faults": [f"{cell['run']}: {fault}" for cell in cells for fault in cell["faults"]],
         "started": min(cell["started"] for cell in cells),
     }
+
+
+def _gist(cells: list[dict[str, Any]]) -> str:
+    """Return in a sentence where messages can be read under which countermeasures."""
+    where: dict[str, set[str]] = {}
+    for cell in cells:
+        places = where.setdefault(cell["countermeasure"], set())
+        for row in cell["rows"]:
+            if row["kind"] == "message" and row["recovered"] and row["observer"] != "ends":
+                places.add("wire" if "/" in row["observer"] else "server")
+    ordered = sorted(where, key=lambda name: (name != "none", name))
+    groups = [
+        ("on the wire under", [name for name in ordered if "wire" in where[name]]),
+        ("at the server under", [name for name in ordered if "server" in where[name]]),
+        ("nowhere but at the ends under", [name for name in ordered if not where[name]]),
+    ]
+    told = [f"{words} {_listed(names)}" for words, names in groups if names]
+    return f"Messages can be read {'; '.join(told)}."
+
+
+def _listed(names: list[str]) -> str:
+    words = ["no countermeasure" if name == "none" else name for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 
 def _costs(cells: list[dict[str, Any]]) -> dict[str, Any]:
@@ -214,6 +237,7 @@ def _costs(cells: list[dict[str, Any]]) -> dict[str, Any]:
                 },
                 "bytes": {**cost["bytes"], **_marks(cost["bytes"], lambda v: WIDTH * v / top)},
                 "setup": cost["setup"],
+                "yardstick": cost["yardstick_s"],
                 "cpu": spent,
                 "cpu_bars": bars,
                 "cpu_sum": sum(spent.values()),

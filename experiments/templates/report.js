@@ -239,3 +239,16 @@
     document.documentElement.setAttribute("data-ready", "yes");
   });
 })();
+(function () {
+  "use strict";
+  // What a link leads to may lie in something that is folded; not every browser unfolds it.
+  function unfold() {
+    var target = document.getElementById(location.hash.slice(1)), folded = false;
+    for (var part = target; part; part = part.parentElement) {
+      if (part.tagName === "DETAILS" && !part.open) { part.open = folded = true; }
+    }
+    if (folded) { target.scrollIntoView(); }
+  }
+  window.addEventListener("hashchange", unfold);
+  unfold();
+})();

@@ -327,16 +327,32 @@ def _measured(
     said: list[_Said] = []
     parts: list[dict[str, Any]] = []
     for first in range(0, len(lines), size):
-        before = {host: processor_time.used(stage.sessions[host]) for host in hosts}
+        before, looks = _processors(stage, hosts)
         mine = time.process_time()
         part = _talk(stage, clients, there, lines[first : first + size])
         spent = time.process_time() - mine
-        after = {host: processor_time.used(stage.sessions[host]) for host in hosts}
+        after, later = _processors(stage, hosts)
         cpu = {host: processor_time.since(before[host], after[host]) for host in hosts}
         ours = {"clients": {"imlab": [round(spent, 6)] * 2}}
-        parts.append({"lines": len(part), "ended": time.time(), "cpu_s": {**ours, **cpu}})
+        row = {"lines": len(part), "ended": time.time(), "looks_s": [*looks, *later]}
+        parts.append({**row, "cpu_s": {**ours, **cpu}})
         said += part
     return _Talk(said, said[0].at, said[-1].at + said[-1].latency_s, parts)
+
+
+def _processors(
+    stage: Stage, hosts: tuple[str, ...]
+) -> tuple[dict[str, processor_time.Used], list[float]]:
+    """Return the processor time used at each host, and how long each took to tell.
+
+    It is the same question every time: how long it takes tells how busy the machine is.
+    """
+    used, took = {}, []
+    for host in hosts:
+        before = time.monotonic()
+        used[host] = processor_time.used(stage.sessions[host])
+        took.append(round(time.monotonic() - before, 6))
+    return used, took
 
 
 def _talk(

@@ -133,6 +133,27 @@ class Maker(Provider, Protocol):
         """
 
 
+@runtime_checkable
+class Links(Protocol):
+    """A provider whose cables can have conditions, and that can measure them."""
+
+    def measure(self, ledger: Ledger) -> list[dict[str, Any]]:
+        """Return what each link does: host, adapter, declared, sending, receiving (lab/links.py).
+
+        Raises LabError.
+        """
+
+
+def unlinked(host: PlannedHost) -> list[str]:
+    """Complain of conditions on the cables of a host whose provider has none."""
+    return [
+        f"host {host.name}: {adapter.name}: `link` is for hosts of namespaces, whose cables alone "
+        "can be slow, late or lossy"
+        for adapter in host.adapters
+        if adapter.link
+    ]
+
+
 class Beginning(Protocol):
     """A lab that is being made: on record, and gone by itself if it is never committed."""
 

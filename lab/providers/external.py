@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lab.errors import Fault, LabError
 from lab.hosts import Host
 from lab.plan import Plan, PlannedReach
-from lab.providers.base import Finding, unreachable
+from lab.providers.base import Finding, unlinked, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -54,6 +54,7 @@ class ExternalProvider:
                 for adapter in host.adapters
                 if adapter.attach
             )
+            faults.extend(unlinked(host))
         return faults
 
     def prepare(self) -> None:

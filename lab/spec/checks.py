@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from ipaddress import IPv4Address, IPv4Network
 
-    from lab.spec.models import AdapterSpec, LabSpec
+    from lab.spec.models import AdapterSpec, LabSpec, LinkSpec
     from lab.spec.yaml_positions import Path
 
 MAX_ROWS = 500  # enough to keep an author busy; looking for the nearest name takes time
@@ -112,6 +112,9 @@ class _Checker:
         if not self.spec.hosts and not self.names["host"] and not self._section_lost("hosts"):
             yield Row(("hosts",), "a lab without hosts", "add a host under `hosts:`")
         yield from self._subnets()
+        for name, network in self.spec.networks.items():
+            if network.link is not None:
+                yield from self._link(("networks", name, "link"), network.link)
         for name, host in self.spec.hosts.items():
             yield from self._parent(name)
             yield from self._image(("hosts", name, "image"), host.image)
@@ -269,6 +272,11 @@ class _Checker:
         elif spec.bridged is not None:
             yield from self._bridged((*path, "bridged"), name, spec)
         plugged = given("network") or given("bridged")
+        if spec.link is not None:
+            yield from self._link((*path, "link"), spec.link)
+            if not plugged:
+                fix = "add `network: NAME` or `bridged: ADAPTER`, or remove the link"
+                yield Row((*path, "link"), "conditions of a cable, but no cable", fix)
         if given("address") and not plugged:
             yield Row(
                 (*path, "address"),
@@ -281,6 +289,12 @@ class _Checker:
             if network in self.spec.networks:
                 fix = f"add `address: …`; {self._free_address(network)}"
             yield Row(path, "an adapter with a wire, but no address", fix)
+
+    def _link(self, path: Path, link: LinkSpec) -> Iterator[Row]:
+        said = link.model_fields_set or any(broken[: len(path)] == path for broken in self.broken)
+        if not said:
+            fix = "add `rate_mbit: …`, `loss_percent: …` or `delay_ms: …`, or remove the link"
+            yield Row(path, "a link without any condition", fix)
 
     def _bridged(self, path: Path, name: str, spec: AdapterSpec) -> Iterator[Row]:
         parent = self.spec.hosts[name].on

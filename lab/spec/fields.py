@@ -221,6 +221,11 @@ def whole(low: int, high: int) -> Any:  # noqa: ANN401 - a Field, whose type pyd
     return Field(ge=low, le=high, strict=True)
 
 
+def number(low: float, high: float) -> Any:  # noqa: ANN401 - as above
+    """Take a number from low to high, whole or not, not one in quotes."""
+    return Field(ge=low, le=high, strict=True, allow_inf_nan=False)
+
+
 def _setting(value: Any) -> Any:  # noqa: ANN401 - whatever the file says
     """Take a number as the kernel's text form of it."""
     return str(value) if type(value) is int else value

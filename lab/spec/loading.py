@@ -23,7 +23,15 @@ from lab.spec.machines import (
     ReachSpec,
     UnattendedSpec,
 )
-from lab.spec.models import FORMAT, AccountSpec, AdapterSpec, HostSpec, LabSpec, NetworkSpec
+from lab.spec.models import (
+    FORMAT,
+    AccountSpec,
+    AdapterSpec,
+    HostSpec,
+    LabSpec,
+    LinkSpec,
+    NetworkSpec,
+)
 from lab.spec.yaml_positions import MAX_BYTES, Document, Path, read_yaml, shown_key
 
 if TYPE_CHECKING:
@@ -39,9 +47,11 @@ Roles: TypeAlias = "Collection[str] | Mapping[str, RoleCheck | None]"
 _SECTIONS: dict[tuple[str, ...], tuple[str, type[BaseModel]]] = {
     (): ("a lab", LabSpec),
     ("networks", "*"): ("a network", NetworkSpec),
+    ("networks", "*", "link"): ("a link", LinkSpec),
     ("accounts", "*"): ("an account", AccountSpec),
     ("hosts", "*"): ("a host", HostSpec),
     ("hosts", "*", "adapters", "*"): ("an adapter", AdapterSpec),
+    ("hosts", "*", "adapters", "*", "link"): ("a link", LinkSpec),
     ("images", "*"): ("an image", OwnImageSpec),
     ("images", "*", "unattended"): ("an unattended installation", UnattendedSpec),
     ("hosts", "*", "ssh"): ("a login", ReachSpec),
@@ -328,7 +338,8 @@ def _row(detail: ErrorDetails) -> Row:
 def _bounds(path: Path, key: str, detail: ErrorDetails) -> Row | None:
     context = detail.get("ctx", {})
     if detail["type"] in {"greater_than_equal", "less_than_equal"}:
-        bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        word, limit = ("least", context["ge"]) if "ge" in context else ("most", context["le"])
+        bound = f"at {word} {int(limit) if limit == int(limit) else limit}"
         return Row(path, f"'{key}' is {quote(detail['input'])}", f"it must be {bound}")
     if detail["type"] == "string_too_long":
         limit = context["max_length"]
@@ -361,6 +372,8 @@ def _literal(path: Path, key: str, value: object, expected: str) -> Row:
 _WANTED = {
     "string_type": ("text", "put quotes around it"),
     "int_type": ("a whole number", "write digits alone, without quotes or a unit"),
+    "float_type": ("a number", "write digits alone, without quotes or a unit"),
+    "finite_number": ("a number", "write a finite one"),
     "dict_type": ("a mapping", "write `name: …` entries below it, indented"),
     "model_type": ("a mapping", "write `key: value` entries below it, indented"),
     "model_attributes_type": ("a mapping", "write `key: value` entries below it, indented"),

@@ -28,6 +28,7 @@ from lab.spec.fields import (
     Text,
     Word,
     empty,
+    number,
     whole,
 )
 from lab.spec.machines import AttachSpec, OwnImageSpec, ReachSpec
@@ -41,10 +42,27 @@ DEFAULT_CPUS = 1
 DEFAULT_DISK_MIB = 2048
 
 
+class LinkSpec(Model):
+    """Conditions of a cable, which hold in either direction for itself."""
+
+    rate_mbit: Annotated[
+        float | None, number(0.05, 1000), Field(description="Mbit/s of what is on the wire")
+    ] = None
+    loss_percent: Annotated[
+        float | None, number(0, 90), Field(description="frames in a hundred that are lost")
+    ] = None
+    delay_ms: Annotated[
+        float | None, number(0, 2000), Field(description="how long a frame is under way, ms")
+    ] = None
+
+
 class NetworkSpec(Model):
     """A switch that hosts are plugged into."""
 
     subnet: Annotated[Subnet, Field(description="IPv4 subnet, as 192.168.1.0/24")]
+    link: Annotated[
+        LinkSpec | None, Field(description="conditions of each cable that is plugged in here")
+    ] = None
     description: Annotated[Text, Field(description="what it stands for")] = ""
 
 
@@ -75,6 +93,9 @@ class AdapterSpec(Model):
     model: Annotated[
         Text, Field(max_length=128, description="maker and model, for the report alone")
     ] = ""
+    link: Annotated[
+        LinkSpec | None, Field(description="conditions of its cable, instead of its network's")
+    ] = None
     attach: Annotated[
         AttachSpec | None,
         Field(description="how a virtual machine's adapter is attached; its provider's choice"),

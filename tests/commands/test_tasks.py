@@ -35,7 +35,7 @@ EVERY_TASK = {
     "lab-capture", "lab-down", "lab-forward", "lab-restore", "lab-run", "lab-shell",
     "lab-snapshot", "lab-status", "lab-up",
     "matrix",
-    "class-grade", "class-handout",
+    "class-down", "class-grade", "class-handout", "class-serve", "class-status", "class-up",
     "compare", "pack", "rerun", "verify",
     *(task.name for task in own_tasks.of_providers()),
 }  # fmt: skip

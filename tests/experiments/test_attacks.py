@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from real_labs import PROJECT, small_plan
 from scapy.layers.inet import IP, TCP, UDP
 
@@ -117,17 +119,51 @@ def _told(lab: OpenLab, program: str, target: str) -> dict[str, Any]:
     return answer
 
 
-def test_packets_by_hand_are_those_of_a_library() -> None:
+ADDRESSES = st.ip_addresses(v=4).map(str)
+ENDS = st.tuples(ADDRESSES, st.integers(0, 65535))
+NUMBERS = st.integers(0, 2**32 - 1)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
+@given(source=ENDS, target=ENDS, numbers=st.tuples(NUMBERS, NUMBERS), data=st.binary(max_size=99))
+def test_packets_by_hand_are_those_of_a_library(
+    source: tuple[str, int], target: tuple[str, int], numbers: tuple[int, int], data: bytes
+) -> None:
     """Headers and checksums are what scapy makes of the same fields."""
-    source, target = ("10.0.0.1", 40000), ("10.0.0.2", 4444)
-    for data in (b"", b"odd", b"even"):
-        made = IP(packets.udp(source, target, data))
-        assert made[UDP].chksum == _again(made, UDP)
-        assert bytes(made[UDP].payload) == data
-        made = IP(packets.tcp(source, target, 7, 9, packets.SYN, data))
-        assert made[TCP].chksum == _again(made, TCP)
-        assert (made[TCP].seq, made[TCP].ack, made[TCP].flags) == (7, 9, "S")
-        assert (made.src, made.sport, made.dst, made.dport) == (*source, *target)
+    made = IP(packets.udp(source, target, data))
+    assert made[UDP].chksum == _again(made, UDP)
+    assert bytes(made[UDP])[8:] == data
+    made = IP(packets.tcp(source, target, *numbers, packets.SYN, data))
+    assert made[TCP].chksum == _again(made, TCP)
+    assert (made[TCP].seq, made[TCP].ack, made[TCP].flags) == (*numbers, "S")
+    assert (made.src, made.sport, made.dst, made.dport) == (*source, *target)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(
+        ["guest", "peer", "host", "WANJIKU", "irc_server", "none", "tls", "10.0.0.1", ""]
+    ),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["WANJIKU", "peer", "x"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+KEYS = (
+    "attacker", "victim", "receiver", "count", "at", "server", "from", "from_at", "to", "to_at",
+    "watched", "watched_at", "contact", "contact_at", "stranger", "stranger_at", "systems",
+    "countermeasure", "countermeasures", "sender", "sender_at", "victims", "visitor", "syns",
+    "requests", "connections", "visits",
+)  # fmt: skip
+THREATS = ("flood", "forgery", "logs", "onpath", "port80", "presence", "spim")
+
+
+@pytest.mark.parametrize("threat", THREATS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
+@given(parameters=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=9))
+def test_whatever_an_experiment_says_is_judged(threat: str, parameters: dict[str, Any]) -> None:
+    """No parameters make a check fail itself; where no server is in the lab, all are faulty."""
+    faults = workloads.get(threat).check(parameters, small_plan())
+    assert faults or threat == "forgery"  # which needs hosts alone
+    assert all(isinstance(fault, str) for fault in faults)
 
 
 def _again(packet: IP, layer: type[UDP | TCP]) -> int:

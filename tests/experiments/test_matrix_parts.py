@@ -218,7 +218,7 @@ def cell(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - parts of a cell
         "score": {"observers": {"peer/eth0": score}},
         "cost": {
             "latency_s": {"median": nothing, "p95": nothing}, "bytes": nothing, "observer": None,
-            "setup": None, "cpu_s": {"places": {}, "programs": []},
+            "setup": None, "yardstick_s": nothing, "cpu_s": {"places": {}, "programs": []},
         },
         **more,
     }  # fmt: skip
@@ -240,6 +240,7 @@ def test_what_was_captured_is_text_on_the_page_and_nothing_else() -> None:
     assert "&lt;script&gt;alert(1)" in shown
     assert "frame.number in {7}" in shown
     assert "not measured" in shown
+    assert "Messages can be read on the wire under no countermeasure." in shown
     assert "style=" not in shown  # its policy allows none
 
 

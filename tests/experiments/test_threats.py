@@ -152,6 +152,7 @@ def test_spim_is_accepted_unless_its_victims_can_refuse_it(
     """All claims hold; judged by what the other defence made of it, they do not."""
     judgement = held(threats_lab, "spim", tmp_path)
     assert set(verdicts(judgement).values()) == {"confirmed"}, judgement.verdicts
+    assert (judgement.score["recall"], judgement.score["unplanted"]) == (1.0, 0)
 
     def swapped(results: dict[str, Any]) -> None:
         names = {"none": "refuse", "refuse": "none"}

@@ -41,6 +41,8 @@ SYSCTLS = {"net.ipv4.ping_group_range": "0 65535"}
 #: Seconds until a lab is made, and for each host more: a thousand took 18 s on a busy machine.
 CREATE_DEADLINE, CREATE_DEADLINE_A_HOST = 60.0, 0.2
 ANSWER_DEADLINE = 5.0
+MEASURING_A_LINK = 30.0  # seconds; the slowest that a spec can have takes half of it
+MAX_LINKS = 250  # what one process can wait for at once (FD_SETSIZE)
 MAX_ANSWER = 200_000  # bytes; Linux lets a sequenced packet have 208 KiB
 
 
@@ -81,6 +83,9 @@ class NamespaceProvider:
                 for adapter in host.adapters
                 if adapter.attach
             )
+        links = sum(adapter.link is not None for host in plan.hosts for adapter in host.adapters)
+        if links > MAX_LINKS:
+            faults.append(f"{links} cables with a `link`; {MAX_LINKS} are the most")
         return faults
 
     def host(self, record: Mapping[str, Any], planned: PlannedHost) -> Host:
@@ -151,6 +156,27 @@ class NamespaceProvider:
         if keeper := self._keepers.pop(ledger.lab_id, None):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 keeper.wait(ANSWER_DEADLINE)  # it has let go of the lock, its last act
+
+    def measure(self, ledger: Ledger) -> list[dict[str, Any]]:
+        """Have the supervisor send probes along every link. Raises LabError."""
+        hosts = ledger.read()["plan"]["hosts"]
+        links = sum(bool(adapter.get("link")) for host in hosts for adapter in host["adapters"])
+        try:
+            with _control(ledger) as control:
+                control.settimeout(ANSWER_DEADLINE + MEASURING_A_LINK * links)
+                control.send(b'{"op": "links"}')
+                answer: dict[str, Any] = json.loads(control.recv(MAX_ANSWER))
+        except (OSError, ValueError) as error:
+            answer = {"error": str(error)}
+        if "links" not in answer:
+            raise LabError(
+                f"measuring the links of the lab {ledger.name!r}",
+                str(answer.get("error")),
+                fault=Fault.MACHINE,
+                todo="put the lab up again; if it fails again, see `./inv doctor`",
+            )
+        rows: list[dict[str, Any]] = answer["links"]
+        return rows
 
     def usage(self, ledger: Ledger) -> dict[str, dict[str, int]]:
         """Return processes, memory and disk (bytes) of each host; {} for a lab that has gone."""

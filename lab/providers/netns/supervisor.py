@@ -7,7 +7,8 @@ into a host when something else runs.
 
 Control protocol: SOCK_SEQPACKET, one JSON object a packet: {"op": "status"} ->
 {"dead": {name: "why it died"}}; {"op": "dial", "host": name} -> {} with a TCP socket of that
-host's network namespace (SCM_RIGHTS); {"op": "down", "id": the lab's} -> the end.
+host's network namespace (SCM_RIGHTS); {"op": "links"} -> {"links": [what each does]}, after
+seconds; {"op": "down", "id": the lab's} -> the end.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ import signal
 import socket
 import struct
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.providers.netns import relay, rootfs, usage
+from lab.providers.netns import gauge, relay, rootfs, shaper, usage
 from lab.providers.netns import syscalls as sys_
 from lab.providers.netns.netlink import End, Netlink
 from lab.providers.netns.wires import SWITCHES, Cable, Wiring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_PACKET = 200_000
 #: What a network namespace takes over from the machine's own settings (`devconf_inherit_init_net`
@@ -73,7 +77,7 @@ class Supervisor:
         self._networks: list[int] = []
         self._ready: list[socket.socket] = []
         self._pids: dict[int, str] = {}
-        self._carrier = 0
+        self._carriers: set[int] = set()
         self._dead: dict[str, str] = {}
         self._wakeup = self._watch_children()
         # A host costs three descriptors while it is made: 1024 would be 330 hosts.
@@ -180,18 +184,26 @@ class Supervisor:
         sys_.setns(self._namespace(where), sys_.CLONE_NEWNET)
 
     def _relay(self) -> None:
-        """Have a process of its own carry the frames of the patches; the lab ends when it does."""
-        if not self._tunnels:
-            return
-        plugs = [relay.plug(name) for name in self._wiring.patches]
-        self._carrier = os.fork()
-        if self._carrier == 0:
+        """Have processes of their own carry frames: one those of the patches, one of the links."""
+        if self._tunnels:
+            plugs = [relay.plug(name) for name in self._wiring.patches]
+            patches = list(zip(plugs, self._tunnels, strict=True))
+            self._carry((*plugs, *self._tunnels), lambda: relay.carry(patches))
+        if self._wiring.links:
+            links = [(link, shaper.open_ends(link)) for link in self._wiring.links]
+            ends = tuple(end for _, pair in links for end in pair)
+            self._carry(ends, lambda: shaper.carry(links))
+
+    def _carry(self, ends: tuple[socket.socket, ...], carry: Callable[[], None]) -> None:
+        """Do it in a process that has these sockets; the lab ends when that does."""
+        carrier = os.fork()
+        if carrier == 0:
             sys_.die_with_parent()
             signal.set_wakeup_fd(-1)
-            ends = {end.fileno() for end in (*plugs, *self._tunnels)}
-            sys_.close_descriptors(ends)
-            relay.carry(list(zip(plugs, self._tunnels, strict=True)))
-        for end in (*plugs, *self._tunnels):
+            sys_.close_descriptors({end.fileno() for end in ends})
+            carry()
+        self._carriers.add(carrier)
+        for end in ends:
             end.close()
 
     # -- serving ------------------------------------------------------------------------------
@@ -211,7 +223,7 @@ class Supervisor:
         with contextlib.suppress(ChildProcessError):
             while (child := os.waitpid(-1, os.WNOHANG))[0]:
                 pid, status = child
-                if pid == self._carrier:
+                if pid in self._carriers:
                     os._exit(1)
                 name = self._pids.pop(pid, None)
                 if name:
@@ -247,6 +259,8 @@ class Supervisor:
             if request["op"] == "down":
                 if request["id"] == self._lab_id:  # meant for this lab, not one before it
                     os._exit(0)
+            elif request["op"] == "links":
+                self._measure(client)
             elif request["op"] == "status":
                 self._reap()
                 client.send(json.dumps({"dead": self._dead}).encode())
@@ -257,6 +271,32 @@ class Supervisor:
         except (OSError, ValueError, KeyError, TypeError):
             return False  # a client that speaks nonsense or left: its own affair
         return True
+
+    def _measure(self, client: socket.socket) -> None:
+        """Have a process measure every link, one after the other, and answer; it takes seconds."""
+        if os.fork():
+            return
+        try:
+            sys_.die_with_parent()
+            signal.set_wakeup_fd(-1)
+            rows = []
+            for link in self._wiring.links:
+                where, name = link.port
+                with self._probe(link.place, link.adapter) as end, self._probe(where, name) as port:
+                    rows.append(gauge.measure(link, end, port))
+            client.setblocking(True)  # noqa: FBT003 - the socket module's own way
+            client.send(json.dumps({"links": rows}).encode())
+        except Exception as error:  # noqa: BLE001 - a forked child must end here, whatever happened
+            client.send(json.dumps({"error": str(error) or repr(error)}).encode())
+        finally:
+            os._exit(0)
+
+    def _probe(self, where: int, interface: str) -> socket.socket:
+        self._enter(where)
+        try:
+            return gauge.probe(interface)
+        finally:
+            self._enter(SWITCHES)
 
     def _dial(self, client: socket.socket, name: str) -> None:
         names = [request.name for request in self._requests]

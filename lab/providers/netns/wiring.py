@@ -6,7 +6,8 @@ guest's frames, as VirtualBox's net filter driver makes it. The host's own addre
 that bridge, which carries the adapter's MAC.
 
 Where an adapter belongs to another provider's host, its cable ends among the switches, in a plug
-whose frames relay.py carries to and from that host.
+whose frames relay.py carries to and from that host. A cable with conditions is two, and shaper.py
+relays between them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING
 from lab.providers.netns.wires import (
     FIRST_ADAPTER,
     FIRST_BRIDGE,
+    FIRST_LINK,
     FIRST_PATCH,
     FIRST_PORT,
     SWITCHES,
     Address,
     Bridge,
     Cable,
+    Link,
     Port,
     Wiring,
 )
@@ -77,6 +80,7 @@ def wire(
         for n, network in enumerate(plan.networks)
     ]
     cables: list[Cable] = []
+    links: list[Link] = []
     addresses: list[Address] = []
     shared = {(h.on, a.bridged) for h in plan.hosts for a in h.adapters if h.on and a.bridged}
     bridge_of: dict[tuple[str, str], int] = {}
@@ -92,7 +96,11 @@ def wire(
                 bridges.append(Bridge(here, name, inner, adapter.mac))
             near = _near(host, adapter, switch, position, bridge_of, names, len(cables))
             far = Port(here, adapter.name, index, adapter.mac, _alias(adapter.model), inner)
-            cables.append(Cable(near, far, up=near.master != 0))
+            if adapter.link and near.master:
+                links.append(_link(host.name, adapter, near, far, len(links)))
+                cables += _cables(links[-1], near, far, len(links))
+            else:
+                cables.append(Cable(near, far, up=near.master != 0))
             if adapter.address:
                 addresses.append(Address(here, inner or index, adapter.address))
     plugs = []
@@ -103,7 +111,31 @@ def wire(
         plug = Port(SWITCHES, f"x{number}", FIRST_PATCH + number, _mac(near.alias, "plug"), "", 0)
         cables.append(Cable(near, plug, up=True))
         plugs.append(plug.name)
-    return Wiring(tuple(bridges), tuple(cables), tuple(addresses), tuple(plugs))
+    return Wiring(tuple(bridges), tuple(cables), tuple(addresses), tuple(plugs), tuple(links))
+
+
+def _link(host: str, adapter: PlannedAdapter, near: Port, far: Port, number: int) -> Link:
+    given = adapter.link or {}
+    return Link(
+        host=host,
+        adapter=adapter.name,
+        place=far.where,
+        port=(near.where, near.name),
+        near=f"n{number}",
+        far=f"f{number}",
+        rate_mbit=given.get("rate_mbit", 0.0),
+        loss_percent=given.get("loss_percent", 0.0),
+        delay_ms=given.get("delay_ms", 0.0),
+        given=tuple(given),
+    )
+
+
+def _cables(link: Link, near: Port, far: Port, number: int) -> list[Cable]:
+    """Return the two cables of a link: what relays between them has an end of each."""
+    index = FIRST_LINK + 2 * number
+    inner = Port(SWITCHES, link.near, index, _mac(near.alias, link.near), near.alias, 0)
+    outer = Port(SWITCHES, link.far, index + 1, _mac(near.alias, link.far), near.alias, 0)
+    return [Cable(near, inner, up=True), Cable(outer, far, up=True)]
 
 
 def _near(  # noqa: PLR0913, PLR0917 - the tables of one pass, passed instead of kept in an object

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
+from lab.providers.base import unlinked
 from lab.providers.virtualbox.adapters import HostAdapter, choose
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def faults(plan: Plan, hosts: Sequence[PlannedHost]) -> list[str]:
     if len(real) > 1:
         names = ", ".join(host.name for host in real)
         found.append(f"hosts {names}: guests live on each, and only one can be this computer")
-    return found
+    return found + [fault for host in hosts for fault in unlinked(host)]
 
 
 def jobs(order: Order, facts: Facts) -> list[Job]:
