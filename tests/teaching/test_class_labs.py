@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import simulated
+import yaml
 
 from commands import classroom, playing
 from commands.classes import Class
 from lab import lifecycle
 from lab.lifecycle import State
 from provisioning.sessions import Sessions
-from teaching import captures, exercise
+from teaching import captures, exercise, gradebook
 from teaching.roster import Student
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ def test_reading_the_capture(state: Path) -> None:
             .stdout.decode()
         )
     assert str(work.values["alice_password"]) not in hashes
+    given = yaml.safe_dump(simulated.right_answers(work))
+    (state / "in" / "amina").mkdir(parents=True)
+    (state / "in" / "amina" / "answers.yaml").write_text(given)
+    (state / "in" / "amina" / "host.pcap").write_bytes((state / "a.pcap").read_bytes())
+    book = gradebook.grade_class(state / "in", klass.students, klass.exercise, klass.course)
+    assert [grade.points for grade in book.grades] == [20, 0]
     assert not [row for row in shares(work, state / "a.pcap").items() if row[1][0] < 1]
 
 
