@@ -75,7 +75,12 @@ def _seen(facts: Facts, transport: str, row: dict[str, Any], place: int) -> list
         sent = row["sent"]["connections"] + row["sent"]["guesses"]
     evidence = []
     for observer in facts.observers:
-        rows = [each for each in observer["packet_list"] if each[4] == transport.upper()]
+        rows = [
+            each
+            for each in observer["packet_list"]
+            if each[4] == transport.upper()
+            and (f"→ {told['port']} " in each[6] or f"{told['port']} → " in each[6])
+        ]
         if observer["host"] == told["attacker"]:
             left = [each[0] for each in rows if (each[2], each[3]) == (victim, receiver)]
             left = left[place * sent : (place + 1) * sent]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,7 +70,15 @@ def test_claims_on_forgery_follow_what_was_accepted(threats_lab: OpenLab, tmp_pa
             for shake in observer["handshakes"]:
                 shake["complete"] = True
 
+    def beside(analysis: dict[str, Any]) -> None:
+        for observer in analysis["observers"]:
+            other = copy.deepcopy(observer["handshakes"][:1])
+            for shake in other:
+                shake |= {"complete": True, "server": shake["server"].replace(":4444", ":80")}
+            observer["handshakes"] += other
+
     assert judged_anew(judgement, change_seen=completed)["tcp"] == "refuted"
+    assert judged_anew(judgement, change_seen=beside)["tcp"] == "confirmed"
 
 
 def test_chat_hides_in_port_80_and_is_told_from_the_web(
