@@ -246,10 +246,10 @@ def _rows(bed: Bed, runs: int) -> list[Row]:
     disk = f"a disk of {DISK_MIB} MiB"
     return [
         *rows,
-        Row(f"linked clone of {disk}", bed.middle("clone s"), "full copy",
-            bed.middle("copy s"), "s", runs),
-        Row("  and what it takes", bed.middle("clone MB"), "full copy",
-            bed.middle("copy MB"), "MB", runs),
+        Row(f"linked clone of {disk}", bed.middle("clone s") * 1e3, "full copy",
+            bed.middle("copy s") * 1e3, "ms", runs),
+        Row("  and what it takes", bed.middle("clone MB") * 1e3, "full copy",
+            bed.middle("copy MB") * 1e3, "kB", runs),
         Row("a machine restored, SSH answering", bed.middle("restore"), "lab-up, SSH answering",
             bed.middle("boot"), "s", runs),
     ]  # fmt: skip

@@ -44,6 +44,7 @@ def remove(api: Api, lab: dict[str, Any]) -> dict[str, Any]:
         for machine in machines:
             _patiently(partial(_unregister, api, machine, lab["folder"], end), end)
             removed["machines"] += 1
+    _end_processes(lab["uuids"], min(end, time.monotonic() + POWERING_OFF))
     removed["media"] += _remove_media(api, lab["folder"], end)
     for base in lab["bases"]:
         _close_base(api, base)
@@ -151,6 +152,31 @@ def kill_process(pid: int, uuid: str) -> None:
         pass  # it has ended
     finally:
         os.close(descriptor)
+
+
+def _end_processes(uuids: list[str], end: float) -> None:
+    """Kill what still starts machines that have gone, where there is a /proc to find it by.
+
+    A machine whose lab-up was killed as it began to start has no session yet by which VirtualBox
+    would know its process, and that would make the lab's folders anew.
+    """
+    while processes := [(pid, uuid) for uuid in uuids for pid in _starting(uuid)]:
+        if time.monotonic() > end:
+            raise Late(f"process {processes[0][0]} of a machine does not end")
+        for pid, uuid in processes:
+            kill_process(pid, uuid)
+        time.sleep(PAUSE)
+
+
+def _starting(uuid: str) -> list[int]:
+    """Return the processes that were told to start the machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            words = path.read_bytes().split(b"\0")
+            if b"--startvm" in words and uuid.encode() in words:
+                found.append(int(path.parent.name))
+    return found
 
 
 def _unlocked(api: Api, machine: Thing, end: float) -> None:
