@@ -58,7 +58,7 @@ def kill(process: subprocess.Popen[str], after: float) -> bool:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
     said = process.communicate()
-    assert process.returncode in {0, -signal.SIGKILL}, said
+    assert process.returncode in {0, -signal.SIGKILL}, said[1]
     return process.returncode != 0
 
 
