@@ -97,6 +97,7 @@ def test_kills_at_random_moments_leave_nothing(
                 kills[verb] += kill(work(box, verb, labs.root), after)
         take_away(labs.root)
         assert box.lists() == before
+        assert list((labs.root / "labs").glob("[!.]*")) == []
         if min(kills.values()) >= 3:
             break
     assert min(kills.values()) >= 3, kills
