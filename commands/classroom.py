@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from commands.classes import Class
     from lab.lifecycle import Lab
     from provisioning.sessions import Sessions
+    from provisioning.transport import Session
     from teaching.exercise import Assignment
     from teaching.roster import Student
 
@@ -40,6 +42,7 @@ CPUS: Final = 0.5  # processors a lab
 RESERVE: Final = 0.08  # of the machine's memory that is left alone
 FIRST_GUESS: Final = 0.6  # of a lab's limit, until one of the kind is up and measured
 MAX_HOME: Final = 48 << 20  # bytes of a host's /root that are kept, packed
+KEEP_DEADLINE: Final = 15.0  # seconds a host
 KEYS: Final = "/root/.ssh/authorized_keys"
 UP: Final = {State.CREATED, State.READY, State.DEGRADED}
 
@@ -123,14 +126,40 @@ def put_down(taught: Class, name: str, *, keep: bool = True) -> bool:
 def _keep(taught: Class, lab: Lab) -> None:
     from provisioning.sessions import Sessions  # noqa: PLC0415 - loads paramiko
 
-    pack = f"tar -C /root --exclude=./.ssh -czf - . | head -c {MAX_HOME + 1}"
     with Sessions(lab) as sessions:
         for host, session in sessions.items():
-            packed = session.run(["/bin/sh", "-c", pack], check=False).stdout[: MAX_HOME + 1]
+            packed = _packed(session)
             target = _kept(taught, lab.name, host)
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if len(packed) <= MAX_HOME:
+            if packed is not None:
                 target.write_bytes(packed)
+
+
+def _packed(session: Session) -> bytes | None:
+    """Return /root of a host, packed; None where it is too much, or does not come in time.
+
+    The student is root there: what answers as tar may be anything, and may never end.
+    """
+    packed = bytearray()
+    with session.stream(["tar", "-C", "/root", "--exclude=./.ssh", "-czf", "-", "."]) as stream:
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            stream.close()
+
+        timer = threading.Timer(KEEP_DEADLINE, give_up)
+        timer.start()
+        try:
+            while piece := stream.stdout.read1(1 << 16):
+                packed += piece
+                if len(packed) > MAX_HOME:
+                    return None
+        except (OSError, ValueError):  # closed by the timer
+            return None
+        finally:
+            timer.cancel()
+    return None if late.is_set() else bytes(packed)
 
 
 # -- memory ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ of this machine, and no lab but the student's own.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import selectors
@@ -41,7 +42,8 @@ HELP: Final = """\
   play ACT          have happen what the exercise is about
   reset             a new lab; what is in it is lost
 """
-_MEMORY: Final = 3 << 30  # bytes that a gate's process may address
+_MEMORY: Final = 3 << 29  # bytes that a gate's process may address
+SLOTS: Final = 12  # of these processes a student has at a time: they are not the lab's but ours
 _PIECE: Final = 1 << 16
 
 
@@ -51,6 +53,9 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    if not _slot(Path(arguments[0]) / "run" / "slots", arguments[1]):
+        _say(f"you have {SLOTS} connections already: close one")
+        return 1
     try:
         from commands import classes  # noqa: PLC0415 - after the limits
 
@@ -182,6 +187,20 @@ VERBS: Final[dict[str, Callable[[Class, Student, list[str]], int]]] = {
 
 
 # -- small things ----------------------------------------------------------------------------
+
+
+def _slot(folder: Path, who: str) -> int | None:
+    """Take one of a student's slots for as long as this process lives; None when all are taken."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in range(SLOTS):
+        taken = os.open(folder / f"{who}.{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(taken, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(taken)
+        else:
+            return taken
+    return None
 
 
 def _hosts(taught: Class, student: Student) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import runs
+from experiments import series
 
 if TYPE_CHECKING:
     from experiments.evidence import Fact
@@ -35,11 +36,16 @@ def located(name: str) -> Path:
 
 
 def verify(name: str) -> Verified:
-    """Hold every byte of a run, or of a packed one, against its hashes. Raises LabError."""
+    """Hold every byte of a run, a packed one, or all of a series against the hashes.
+
+    Raises LabError.
+    """
     from experiments import sums  # noqa: PLC0415 - only here
     from experiments.pack import opened  # noqa: PLC0415 - as above
     from experiments.verifying import differences  # noqa: PLC0415 - as above
 
+    if series.is_series(Path(name)):
+        return _of_series(Path(name))
     with opened(located(name)) as path:
         facts = differences(path)
         try:
@@ -48,6 +54,19 @@ def verify(name: str) -> Verified:
         except (OSError, sums.BrokenError):
             seal, files = None, sum(1 for found in path.rglob("*") if found.is_file())
         return Verified(path.name, seal, files, facts)
+
+
+def _of_series(path: Path) -> Verified:
+    """Hold every run of a series against its hashes."""
+    from experiments.evidence import Fact  # noqa: PLC0415 - only here
+    from experiments.verifying import differences  # noqa: PLC0415 - as above
+
+    facts, files = list[Fact](), 0
+    for folder in series.load(path).done().values():
+        place = folder.path.relative_to(path).as_posix()
+        facts += [Fact(f"{place}/{one.file}", one.fault) for one in differences(folder.path)]
+        files += sum(found.is_file() for found in folder.path.rglob("*"))
+    return Verified(path.name, None, files, facts)
 
 
 def pack(name: str, out: Path) -> dict[str, Any]:

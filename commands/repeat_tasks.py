@@ -69,7 +69,10 @@ def pack(_: Context, run: str, out: str = "", json: bool = False) -> None:
     show(lambda: told, packed, as_json=json)
 
 
-@task(positional=["run"], help={"run": "a run's name, folder or archive, or 'last'", **JSON})
+@task(
+    positional=["run"],
+    help={"run": "a run's name, folder or archive, 'last', or the folder of a series", **JSON},
+)
 @guarded
 def verify(_: Context, run: str, json: bool = False) -> None:
     """Find every byte of a run that is not what was sealed, and name its file; exit 1 if any."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands import labs
-from experiments import definition, evidence
+from experiments import definition, evidence, series
 from experiments.evidence import RunFolder
 from lab import lifecycle
 from lab.errors import Fault, LabError
@@ -142,22 +142,36 @@ def find(name: str, root: Path = RUNS) -> Path:
 
 
 def listing(root: Path = RUNS) -> list[dict[str, Any]]:
-    """Return a row a run: name, started, experiment, lab, verdict counts, bytes."""
-    rows = []
-    for folder in evidence.runs(root):
-        manifest = folder.manifest()
-        verdicts = folder.read_json("verdicts.json") if (
-            folder.path / "verdicts.json"
-        ).exists() else []  # fmt: skip
-        rows.append(
-            {
-                "run": folder.name,
-                "started": manifest["started"],
-                "experiment": manifest["name"],
-                "lab": manifest["plan"]["lab"],
-                "confirmed": sum(row["verdict"] == "confirmed" for row in verdicts),
-                "claims": len(verdicts),
-                "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+    """Return a row a run: name, started, experiment, lab, verdict counts, bytes.
+
+    A series is one row, with the claims of all its runs; `cells` is how many are done, and of how
+    many.
+    """
+    rows = [_row(folder) for folder in evidence.runs(root)]
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        if series.is_series(path):
+            there = series.load(path)
+            runs_ = [_row(folder) for folder in there.done().values()]
+            total = {
+                key: sum(row[key] for row in runs_) for key in ("confirmed", "claims", "bytes")
             }
-        )
-    return rows
+            started = min((row["started"] for row in runs_), default="")
+            cells = [len(runs_), len(there.cells())]
+            row = {"run": path.name, "started": started, "experiment": there.experiment.name}
+            rows.append({**row, "lab": there.lab, **total, "cells": cells})
+    return sorted(rows, key=lambda row: str(row["run"]))
+
+
+def _row(folder: RunFolder) -> dict[str, Any]:
+    manifest = folder.manifest()
+    judged = (folder.path / "verdicts.json").exists()
+    verdicts = folder.read_json("verdicts.json") if judged else []
+    return {
+        "run": folder.name,
+        "started": manifest["started"],
+        "experiment": manifest["name"],
+        "lab": manifest["plan"]["lab"],
+        "confirmed": sum(row["verdict"] == "confirmed" for row in verdicts),
+        "claims": len(verdicts),
+        "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+    }

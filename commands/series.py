@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from experiments.series import Series
 
 PAGE, DATA = "compare.html", "compare.json"
+SPEC = "spec-of-cell.yaml"  # while a cell is run; whatever kills that, it lies within the series
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +76,18 @@ def run(name: str, options: runs.Options, note: Callable[..., None] = lambda *_:
             (there.path / series.FILE).unlink()
             there.path.rmdir()
             raise
-    with there.alone(), tempfile.TemporaryDirectory(prefix="imlab-spec-") as space:
+    with there.alone():
         _take_down_what_was_left(there)
         left, total = there.left(), len(there.cells())
         failed = []
         for number, cell in enumerate(left, total - len(left) + 1):
             note(f"cell {number} of {total}: {cell.title}")
             try:
-                _run_cell(there, cell, Path(space), note)
+                _run_cell(there, cell, there.path, note)
             except LabError as error:
                 failed.append((cell.title, f"{error.doing}: {error.saw}"))
                 note(f"cell {number} of {total} failed: {error.saw.splitlines()[0]}")
+        (there.path / SPEC).unlink(missing_ok=True)
         note("comparing the runs")
         comparison = _compare([there.path]) if there.done() else None
     if comparison:
@@ -102,7 +104,7 @@ def _check(there: Series) -> None:
 
 
 def _plan(there: Series, cell: Cell, space: Path) -> tuple[definition.Experiment, Path]:
-    path = space / "spec.yaml"
+    path = space / SPEC
     path.write_text(there.spec_of(cell), "utf-8")
     experiment = definition.parse(cell.text, f"reading the cell {cell.title}")
     plan = labs.plan_of(path, there.lab, **there.how)

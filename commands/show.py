@@ -182,10 +182,14 @@ def runs_table(rows: list[dict[str, Any]]) -> Table | Text:
     table = Table("run", "experiment", "lab", "claims confirmed", "MB", "started")
     for row in rows:
         table.add_row(
-            escape(row["run"]), escape(row["experiment"]), escape(row["lab"]),
+            escape(row["run"]), escape(row["experiment"]) + _cells(row), escape(row["lab"]),
             f"{row['confirmed']} of {row['claims']}", f"{row['bytes'] / 1e6:.1f}", row["started"],
         )  # fmt: skip
     return table
+
+
+def _cells(row: dict[str, Any]) -> str:
+    return ", {} of {} cells".format(*row["cells"]) if "cells" in row else ""
 
 
 def snapshots_table(there: dict[str, list[str]]) -> Table | Text:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.judge import assess
 from experiments.measures import Estimate, Measure, estimate, of_run
+from lab.errors import Fault, LabError
 from lab.plan import Plan
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     plan         -- where the plans differ: path, first, second.
     Raises LabError for a run that cannot be read.
     """
-    one, other = assess(first), assess(second)
+    one, other = _assessed(first), _assessed(second)
     verdicts = _verdicts(one, other)
     return {
         "format": 1,
@@ -46,6 +47,19 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
         "plan": differing(_plan(one), _plan(other)),
         "experiment": differing(one.run.manifest["experiment"], other.run.manifest["experiment"]),
     }
+
+
+def _assessed(path: Path) -> Judgement:
+    """Judge a run that anybody may have made; one that imlab did not is refused in words."""
+    try:
+        return assess(path)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise LabError(
+            f"judging the run {path.name}",
+            f"its files are whole, but not what imlab writes: {type(error).__name__}: {error}",
+            fault=Fault.USER,
+            todo="judge it with the version of imlab that made it",
+        ) from error
 
 
 def outside(comparison: dict[str, Any]) -> list[str]:

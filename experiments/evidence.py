@@ -253,7 +253,7 @@ class RunFolder:
         path = self.path / MANIFEST
         try:
             data = json.loads(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 f"opening the run {self.path}",
                 str(error),
@@ -294,7 +294,7 @@ class RunFolder:
         """Return a JSON file of the run. Raises LabError when it is missing or no JSON."""
         try:
             return json.loads((self.path / relative).read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise LabError(
                 f"reading {relative} of the run {self.name}",
                 str(error),

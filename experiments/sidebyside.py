@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from experiments.evidence import RunFolder
+from experiments.factors import levels_of
 from experiments.measures import estimate, median, of_run, share
 from experiments.series import is_series, load
 
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 
     from experiments.measures import Estimate, Measure
 
+#: The levels of each factor in the order of its experiment (values are None).
+Order: TypeAlias = "dict[str, dict[str, None]]"
+
 FORMAT: Final = 1
 PLOTS_A_FACTOR: Final = 12
+MANY: Final = "ping"  # one for each pair of hosts
 UNPLOTTED: Final = ("frames at", "duration of")
 
 
@@ -61,12 +66,15 @@ def side_by_side(paths: Sequence[Path]) -> dict[str, Any]:
     factors  -- name, and by measure the estimates and the single values of each level.
     """
     columns: list[tuple[str, list[Told]]] = []
-    titles = []
+    titles: list[str] = []
+    order: Order = {}
     for path in paths:
         if is_series(path):
             series = load(path)
             titles.append(series.experiment.title)
-            columns += _combinations(series.done().values())
+            for factor, levels in levels_of(series.experiment.data).items():
+                order.setdefault(factor, {}).update(dict.fromkeys(levels))
+            columns += _combinations(series.done().values(), order)
         else:
             told = read(path)
             titles.append(told.manifest["experiment"].get("title") or told.manifest["name"])
@@ -83,17 +91,31 @@ def side_by_side(paths: Sequence[Path]) -> dict[str, Any]:
         "verdicts": _verdicts(columns),
         "measures": _measures(columns),
         "environment": _environment(columns),
-        "factors": _factors(everything),
+        "factors": _factors(everything, order),
     }
 
 
-def _combinations(folders: Iterable[RunFolder]) -> list[tuple[str, list[Told]]]:
-    groups: dict[str, list[Told]] = {}
+def _combinations(folders: Iterable[RunFolder], order: Order) -> list[tuple[str, list[Told]]]:
+    """Return the repeats of each combination of levels, the first factor's levels outermost."""
+    groups: dict[tuple[tuple[str, str], ...], list[Told]] = {}
     for folder in folders:
         told = read(folder.path)
-        label = ", ".join(f"{k} {v}" for k, v in told.levels.items()) or "all repeats"
-        groups.setdefault(label, []).append(told)
-    return sorted(groups.items(), key=lambda item: _natural(item[0]))
+        levels = {factor: told.levels[factor] for factor in order if factor in told.levels}
+        groups.setdefault(tuple((levels | told.levels).items()), []).append(told)
+    ranked = sorted(groups, key=lambda levels: [_rank(order, *level) for level in levels])
+    return [
+        (
+            ", ".join(f"{factor} {label}" for factor, label in levels) or "all repeats",
+            groups[levels],
+        )
+        for levels in ranked
+    ]
+
+
+def _rank(order: Order, factor: str, label: str) -> tuple[int, list[tuple[int, float, str]]]:
+    """Return a sort key: levels as their experiment has them, others after them."""
+    known = list(order.get(factor, ()))
+    return (known.index(label) if label in known else len(known), _natural(label))
 
 
 def _natural(label: str) -> list[tuple[int, float, str]]:
@@ -176,16 +198,16 @@ def _environment(columns: Sequence[tuple[str, list[Told]]]) -> list[dict[str, An
     return rows
 
 
-def _factors(everything: Sequence[Told]) -> list[dict[str, Any]]:
+def _factors(everything: Sequence[Told], order: Order) -> list[dict[str, Any]]:
     """Return, for each factor, what its levels did: over all levels of the others."""
-    names = dict.fromkeys(factor for told in everything for factor in told.levels)
+    names = dict.fromkeys([*order, *(factor for told in everything for factor in told.levels)])
     found = []
     for factor in names:
         groups: dict[str, list[Told]] = {}
         for told in everything:
             if factor in told.levels:
                 groups.setdefault(told.levels[factor], []).append(told)
-        labels = sorted(groups, key=_natural)
+        labels = sorted(groups, key=lambda label: _rank(order, factor, label))
         measures = []
         for name, unit in _names(everything).items():
             rows = [
@@ -203,5 +225,6 @@ def _factors(everything: Sequence[Told]) -> list[dict[str, Any]]:
             ]
             if not name.startswith(UNPLOTTED) and any(row["values"] for row in rows):
                 measures.append({"name": name, "unit": unit, "levels": rows})
+        measures.sort(key=lambda row: str(row["name"]).startswith(MANY))  # what is one each, first
         found.append({"name": factor, "measures": measures[:PLOTS_A_FACTOR]})
     return found

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import providers
+from lab import limits, providers
 from lab.errors import Fault, LabError
 from lab.images import cache_root, find_image
 from lab.providers.base import Finding as Check
@@ -267,6 +267,18 @@ def _image(name: str) -> str:
     return f"{image.key}, {image.meta['bytes'] >> 20} MiB, built {image.meta['built']}"
 
 
+def _shares() -> str:
+    """Look for the control groups that bound a lab's memory and processor (lab/limits.py)."""
+    folders = limits.groups_for("imlab-doctor")
+    words = {Path(path).parts[4] for path in folders if len(Path(path).parts) > 4}  # noqa: PLR2004 - /sys/fs/cgroup/…
+    if not folders:
+        raise Warned(
+            "no control group can be made: only processes and disks of a lab can be bounded",
+            "run a class as root, or have control groups delegated to you",
+        )
+    return f"control groups: {', '.join(sorted(words))}"
+
+
 PROBES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("python", _python),
     ("python packages", _python_packages),
@@ -283,6 +295,7 @@ PROBES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("seccomp", _seccomp),
     ("disk", _disk),
     ("memory", _memory),
+    ("shares for classes", _shares),
     ("image debian-lamp", lambda: _image("debian-lamp")),
 )
 

@@ -87,7 +87,7 @@ def _choice(given: object, right: Any, how: Mapping[str, Any]) -> Verdict:  # no
         return Verdict(0, f"one of these is expected: {', '.join(options)}")
     if words.casefold() == plain(right).casefold():
         return Verdict(1, "right")
-    return Verdict(0, f"not {shown(words)}: look at your capture again")
+    return Verdict(0, f"not {shown(words)}: look again")
 
 
 def _set(given: object, right: Any, _: Mapping[str, Any]) -> Verdict:  # noqa: ANN401 - as above

@@ -63,7 +63,7 @@ def of_teacher(exercise: Exercise, grades: Sequence[Grade], strangers: Sequence[
         items=struggles(grades),
         summary=summary(grades),
         bars=distribution(grades),
-        flagged=[(grade, item) for grade in grades for item in grade.items if item.flag],
+        flagged=borrowed(grades),
         names={grade.student: grade.name for grade in grades},
         strangers=strangers,
     )
@@ -86,6 +86,20 @@ def summary(grades: Sequence[Grade]) -> dict[str, Any]:
         "anothers": sum("another's" in grade.flags for grade in grades),
         "median": median,
     }
+
+
+def borrowed(grades: Sequence[Grade]) -> list[dict[str, Any]]:
+    """Return who handed in answers or captures of whose, a row each."""
+    rows: dict[tuple[str, str, tuple[str, ...]], dict[str, Any]] = {}
+    for grade in grades:
+        for item in grade.items:
+            if item.flag:
+                row = rows.setdefault(
+                    (grade.student, item.kind, item.others),
+                    {"name": grade.name, "kind": item.kind, "others": item.others, "what": []},
+                )
+                row["what"].append(item.id)
+    return list(rows.values())
 
 
 def struggles(grades: Sequence[Grade]) -> list[dict[str, Any]]:

@@ -63,8 +63,15 @@ class Handshake:
 
     @property
     def complete(self) -> bool:
-        """Whether all three segments were seen."""
-        return len(self.steps) == 3  # noqa: PLR2004 (it is a three-way handshake)
+        """Whether all three segments were seen, and the third is an answer to the second.
+
+        It has to acknowledge the second's number (RFC 9293, 3.5): who forges an address is not told
+        that, and can only guess.
+        """
+        if len(self.steps) != 3:  # noqa: PLR2004 (it is a three-way handshake)
+            return False
+        answer, last = self.steps[1:]
+        return last.acknowledgement == (answer.sequence + 1) % 2**32
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,9 @@ def _unanswered(facts: Facts, visitor: str) -> list[dict[str, Any]]:
             alone := [
                 shake["steps"][0]["frame"]
                 for shake in observer["handshakes"]
-                if len(shake["steps"]) == 1 and shake["source"] == visitor
+                if len(shake["steps"]) == 1
+                and shake["source"] == visitor
+                and shake["server"].endswith(":80")
             ]
         )
     ]

@@ -34,7 +34,36 @@ def check(facts: Facts, transport: str, *, accepted: bool, defence: str = "none"
     evidence = [stored("results.json", f"forgery, defence {defence}")]
     evidence += _seen(facts, transport, row, place)
     right = taken == (sent if accepted else 0)
+    if transport == "tcp":
+        opened, complete, proof = _handshakes(facts)
+        text += f" {opened} handshakes in that name were seen at {told['receiver']} in all rounds, "
+        text += f"{complete} of them complete."
+        right &= accepted or not complete
+        evidence += proof
     return Outcome(Verdict.CONFIRMED if right else Verdict.REFUTED, text, evidence)
+
+
+def _handshakes(facts: Facts) -> tuple[int, int, list[dict[str, Any]]]:
+    """Return how many handshakes began in the victim's name at the receiver, and were completed."""
+    told = facts.results["forgery"]
+    ends = (told["victim"], told["receiver"])
+    opened = complete = 0
+    evidence = []
+    for observer in facts.observers:
+        if observer["host"] != told["receiver"]:
+            continue
+        rows = [
+            row
+            for row in observer["handshakes"]
+            if (row["source"], row["destination"]) == ends
+            and row["server"].endswith(f":{told['port']}")
+        ]
+        opened, complete = opened + len(rows), complete + sum(row["complete"] for row in rows)
+        numbers = [step["frame"] for row in rows[:2] for step in row["steps"]]
+        if numbers:
+            shows = "the SYN, the answer, and an acknowledgement of another number than it has"
+            evidence.append(frames(observer, numbers, shows))
+    return opened, complete, evidence
 
 
 def _seen(facts: Facts, transport: str, row: dict[str, Any], place: int) -> list[dict[str, Any]]:
@@ -49,7 +78,12 @@ def _seen(facts: Facts, transport: str, row: dict[str, Any], place: int) -> list
         sent = row["sent"]["connections"] + row["sent"]["guesses"]
     evidence = []
     for observer in facts.observers:
-        rows = [each for each in observer["packet_list"] if each[4] == transport.upper()]
+        rows = [
+            each
+            for each in observer["packet_list"]
+            if each[4] == transport.upper()
+            and (f"→ {told['port']} " in each[6] or f"{told['port']} → " in each[6])
+        ]
         if observer["host"] == told["attacker"]:
             left = [each[0] for each in rows if (each[2], each[3]) == (victim, receiver)]
             left = left[place * sent : (place + 1) * sent]

@@ -90,6 +90,9 @@ def test_a_killed_series_goes_on_without_losing_or_redoing_a_cell(tmp_path: Path
     cells = [json.loads(manifest)["experiment"]["cell"] for manifest in after.values()]
     assert len({json.dumps(cell, sort_keys=True) for cell in cells}) == 8
     assert {path.name for path in (folder / "cells").iterdir()} == set(after)
+    assert {path.name for path in folder.iterdir()} == {
+        "series.json", "cells", "compare.html", "compare.json",
+    }  # fmt: skip
     assert json.loads(call(state, "lab-status", "--json").stdout) == []
     again = json.loads(call(state, "run", given, "--json").stdout)
     assert (again["made"], again["there"]) == (0, 8)

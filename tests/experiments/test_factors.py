@@ -200,6 +200,34 @@ def test_the_lab_of_a_cell_has_the_overlay(made: series.Series) -> None:
     assert len(made.lab) <= 32
 
 
+def test_a_series_is_one_row_among_the_runs(made: series.Series) -> None:
+    """`runs` lists how many of its cells are done, and the verdicts of all."""
+    from commands.runs import listing
+    from commands.show import runs_table
+
+    made.runs.mkdir()
+    assert listing(made.path.parent)[0]["cells"] == [0, 12]
+    cell_run(made, made.cells()[0])
+    (row,) = listing(made.path.parent)
+    assert (row["run"], row["cells"], row["claims"]) == (made.path.name, [1, 12], 1)
+    assert row["confirmed"] == 1
+    assert runs_table([row])
+    assert listing(made.path / "none") == []
+
+
+def test_a_series_is_verified_run_by_run(made: series.Series) -> None:
+    """A changed byte in a run of a series is told with the run's folder."""
+    from commands.repeat import verify
+
+    made.runs.mkdir()
+    paths = [cell_run(made, cell) for cell in made.cells()[:2]]
+    assert verify(str(made.path)).facts == []
+    (paths[1] / "results.json").chmod(0o644)
+    (paths[1] / "results.json").write_bytes(b"{}")
+    (fact,) = verify(str(made.path)).facts
+    assert fact.file == f"cells/{paths[1].name}/results.json"
+
+
 def test_no_series_is_told(tmp_path: Path) -> None:
     """Neither a missing file, nor one of nonsense, nor one of a later format, is a traceback."""
     for text in (None, "{", "[]", '{"format": 9, "experiment": "", "spec": "", "how": {}}'):

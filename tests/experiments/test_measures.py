@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from experiments.comparing import compare, differing, measures_of, outside
 from experiments.judge import assess, judge
 from experiments.measures import Estimate, Measure, estimate, median, share
+from lab.errors import LabError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,6 +157,16 @@ def test_verdicts_that_are_not_what_the_evidence_gives_are_told(tmp_path: Path) 
     verdicts[0]["verdict"] = "refuted"
     (path / "verdicts.json").write_text(json.dumps(verdicts))
     assert compare(path, path)["told"] == [verdicts[0]["id"]]
+
+
+def test_a_whole_run_of_nonsense_is_refused_in_words(tmp_path: Path) -> None:
+    """Sealed by somebody else, with results that mean nothing: no traceback."""
+
+    def change(results: dict[str, object]) -> None:
+        results["chat"] = [1]
+
+    with pytest.raises(LabError, match="judging the run"):
+        compare(remake(tmp_path, change_results=change), FIXTURE)
 
 
 JSON = st.recursive(

@@ -99,6 +99,16 @@ def test_a_list_that_is_gone_is_told(copy: Path, name: str) -> None:
     assert {fact.file for fact in differences(copy)} == {name}
 
 
+@pytest.mark.parametrize("nonsense", [b"", b"[]", b'{"files": 1}', b"\xff", b'{"files": {"a": 1}}'])
+def test_broken_lists_are_facts(copy: Path, nonsense: bytes) -> None:
+    """All three lists broken at once, in any way: each is named, and nothing is raised."""
+    for name in ("SHA256SUMS", "manifest.json", "derived.json"):
+        (copy / name).chmod(0o644)
+        (copy / name).write_bytes(nonsense)
+    found = {fact.file for fact in differences(copy)}
+    assert {"SHA256SUMS", "manifest.json", "derived.json"} <= found
+
+
 def test_judging_again_does_not_bless_changed_evidence(copy: Path) -> None:
     """After a capture was changed, making the report anew leaves the change told."""
     flip(copy / "captures/guest-eth0.pcapng", 5000)

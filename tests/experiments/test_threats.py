@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +33,10 @@ def test_forged_datagrams_are_believed_and_connections_not(
         for observer in judgement.analysis["observers"]
     }
     assert left == {"attacker": 16, "guest": 16, "peer": 0}
+    (seen,) = [row for row in judgement.analysis["observers"] if row["host"] == "guest"]
+    shakes = {(row["source"], row["complete"]) for row in seen["handshakes"]}
+    # An acknowledgement of another number than it has completes nothing.
+    assert shakes == {("peer", False), ("attacker", True)}
     assert (
         "imlab" not in threats_lab.session("guest").run(["nft", "list", "tables"]).stdout.decode()
     )
@@ -59,6 +64,26 @@ def test_claims_on_forgery_follow_what_was_accepted(threats_lab: OpenLab, tmp_pa
     }
     assert judged_anew(judgement, taken)["tcp"] == "refuted"
     assert set(judged_anew(judgement, deaf).values()) == {"not measured"}
+
+
+def test_only_what_was_forged_is_judged(threats_lab: OpenLab, tmp_path: Path) -> None:
+    """A complete handshake in the victim's name refutes the claim, at the receiver's port alone."""
+    judgement = held(threats_lab, "forgery", tmp_path)
+
+    def completed(analysis: dict[str, Any]) -> None:
+        for observer in analysis["observers"]:
+            for shake in observer["handshakes"]:
+                shake["complete"] = True
+
+    def beside(analysis: dict[str, Any]) -> None:
+        for observer in analysis["observers"]:
+            other = copy.deepcopy(observer["handshakes"][:1])
+            for shake in other:
+                shake |= {"complete": True, "server": shake["server"].replace(":4444", ":80")}
+            observer["handshakes"] += other
+
+    assert judged_anew(judgement, change_seen=completed)["tcp"] == "refuted"
+    assert judged_anew(judgement, change_seen=beside)["tcp"] == "confirmed"
 
 
 def test_chat_hides_in_port_80_and_is_told_from_the_web(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import socket
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +27,6 @@ from provisioning.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SPEC = """
 imlab: 1
@@ -250,3 +252,27 @@ def test_a_lab_whose_links_do_not_hold_is_not_left(tmp_path: Path) -> None:
     assert "alice/eth0 sending" in caught.value.saw
     assert "instead of 1000 Mbit/s" in caught.value.saw
     assert lifecycle.status("linked", tmp_path).state is lifecycle.State.ABSENT
+
+
+@pytest.mark.lab
+def test_a_lab_ends_with_the_process_that_carries_its_links(tmp_path: Path) -> None:
+    """A cable that silently stopped would be measured as a lab's property: it is lost instead."""
+    lab, _ = lifecycle.up(plan(), images, root=tmp_path)
+    try:
+        found = lab.ledger.keeper()
+        assert found
+        (parent,) = _children(found[0])
+        (supervisor,) = _children(parent)
+        carrier = _children(supervisor)[-1]  # made after the hosts
+        os.kill(carrier, signal.SIGKILL)
+        end = time.monotonic() + 10
+        gone = {lifecycle.State.LOST, lifecycle.State.ABSENT}
+        while lifecycle.status("linked", tmp_path).state not in gone:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    finally:
+        lifecycle.down("linked", tmp_path)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import simulated
+import yaml
 
 from commands import classroom, playing
 from commands.classes import Class
 from lab import lifecycle
 from lab.lifecycle import State
 from provisioning.sessions import Sessions
-from teaching import captures, exercise
+from teaching import captures, exercise, gradebook
 from teaching.roster import Student
 
 if TYPE_CHECKING:
@@ -116,6 +117,12 @@ def test_reading_the_capture(state: Path) -> None:
             .stdout.decode()
         )
     assert str(work.values["alice_password"]) not in hashes
+    given = yaml.safe_dump(simulated.right_answers(work))
+    (state / "in" / "amina").mkdir(parents=True)
+    (state / "in" / "amina" / "answers.yaml").write_text(given)
+    (state / "in" / "amina" / "host.pcap").write_bytes((state / "a.pcap").read_bytes())
+    book = gradebook.grade_class(state / "in", klass.students, klass.exercise, klass.course)
+    assert [grade.points for grade in book.grades] == [20, 0]
     assert not [row for row in shares(work, state / "a.pcap").items() if row[1][0] < 1]
 
 
@@ -202,6 +209,22 @@ def test_labs_come_and_go_with_what_students_have(state: Path) -> None:
         classroom.down_all(klass, [], keep=False)
     assert not classroom.seats()
     assert not list(Path("/sys/fs/cgroup").rglob("imlab-1-*"))
+
+
+def test_a_host_that_never_stops_answering_holds_nobody_up(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a student has put something else in tar's place, nothing is kept, and the lab goes."""
+    klass = taught(state, "1")
+    monkeypatch.setattr(classroom, "KEEP_DEADLINE", 2.0)
+    classroom.bring_up(klass, AMINA)
+    with Sessions(lifecycle.attach("1-amina")) as at:
+        for host, line in (("peer", "cat /dev/zero"), ("guest", "sleep 600")):
+            at[host].run(["rm", "/usr/bin/tar"])
+            at[host].put(f"#!/bin/sh\nexec {line}\n".encode(), "/usr/bin/tar", 0o755)
+    assert classroom.down_all(klass, [], keep=True) == ["1-amina"]
+    kept = {path.name for path in (klass.folder / "kept" / "1-amina").iterdir()}
+    assert kept == {"host.tar.gz"}
 
 
 def test_a_lab_that_nobody_is_in_makes_room(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

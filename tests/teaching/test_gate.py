@@ -196,6 +196,31 @@ def test_reset_gives_a_new_lab(opened: Gate) -> None:
     assert done.stdout == b"/etc\n"
 
 
+def test_a_student_has_few_of_the_gates_processes(opened: Gate) -> None:
+    """Connections are not the lab's but the machine's: a student's thirteenth is refused."""
+    folder = opened.folder / "handouts" / "amina"
+    opened.ssh("amina", "lab", "status")
+    many = [
+        subprocess.Popen(
+            ["ssh", "-F", "ssh_config", "lab", "dial peer"],
+            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(gate.SLOTS)
+    ]  # fmt: skip
+    try:
+        for each in many:
+            assert each.stdout is not None
+            assert each.stdout.read(4) == b"SSH-"
+        done = opened.ssh("amina", "lab", "status")
+        assert done.returncode == 1
+        assert b"connections already" in done.stderr
+        assert opened.ssh("ben", "lab", "status").returncode == 0
+    finally:
+        for each in many:
+            each.kill()
+            each.communicate()
+
+
 def test_every_request_is_one_of_few_words() -> None:
     """The help names every word that there is but the one for programs."""
     assert {word for word in gate.VERBS if word not in {"dial", "help"}} == {

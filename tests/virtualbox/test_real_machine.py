@@ -14,6 +14,7 @@ from real_labs import PROJECT, small_plan
 
 from commands.labs import plan_of, provision
 from experiments.capture import Captures
+from experiments.resets import Resets
 from lab import lifecycle
 from lab.providers.base import Image
 from lab.providers.virtualbox.testbed.tiny import build_tiny
@@ -106,6 +107,23 @@ def test_it_is_saved_and_restored(lab: Lab) -> None:
         assert sessions["peer"].get("/tmp/before") == content
     assert b"before" in there
     assert b"after" not in there
+
+
+def test_a_lab_of_machines_is_reset_by_its_snapshot(lab: Lab) -> None:
+    """As often as it is wanted: what was written since is gone, and one is logged in again."""
+    with Resets(lab) as resets:
+        assert resets.way == "snapshots"
+        resets.sessions["peer"].put(b"kept", "/tmp/kept")
+        resets.keep("chat_server")
+        resets.keep("irc_server")  # one snapshot holds all services
+        for service in ("chat_server", "irc_server"):
+            resets.sessions["peer"].put(b"", "/tmp/said")
+            resets.reset(service)
+            there = resets.sessions["peer"].run(["ls", "/tmp"]).stdout.split()
+            assert b"kept" in there
+            assert b"said" not in there
+    saved = [name for name in lifecycle.snapshots(lab)["peer"] if name.startswith("matrix-")]
+    assert len(saved) == 1
 
 
 def test_a_machine_on_a_lab_network_of_namespaces(box: Box, tmp_path: Path) -> None:
