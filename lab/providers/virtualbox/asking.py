@@ -74,10 +74,11 @@ class Agent:
 
     facts -- what it said at first: python, api, version, signature.
     calls -- how many calls to VirtualBox's API it has made.
+    rests -- whether it has answered all that it was asked: no call of its is under way.
     """
 
     def __init__(self, python: list[str]) -> None:
-        self.python, self.calls = python, 0
+        self.python, self.calls, self.rests = python, 0, True
         where = importlib.util.find_spec("virtualbox")
         library = Path(where.origin).parents[1] if where and where.origin else PROJECT
         # A pipe that nobody empties would fill up.
@@ -119,6 +120,7 @@ class Agent:
         if lock:
             request.update(lock=str(lock), patience=deadline / 2)
         end = time.monotonic() + deadline
+        self.rests = False
         try:
             assert self._process.stdin  # noqa: S101 - it was opened as a pipe
             self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -128,10 +130,11 @@ class Agent:
                 self.calls = answer.get("calls", self.calls)
                 if "note" in answer:
                     note(answer["note"])
-                elif "error" in answer:
+                    continue
+                self.rests = True
+                if "error" in answer:
                     raise Denied(verb, **answer["error"])
-                else:
-                    return answer["result"]
+                return answer["result"]
         except TimeoutError:
             self.close()
             raise LabError(

@@ -136,7 +136,9 @@ def _job(order: Order, real: Sequence[PlannedHost], host: PlannedHost, facts: Fa
             "uuid": machine,
             "host": host.name,
             "name": name,
-            "settings": str(folder / f"{name}.vbox"),
+            # Not of the name alone: that of a lab that was killed and taken away a moment ago may
+            # still be written, late, and VirtualBox refuses to make a machine over it.
+            "settings": str(folder / f"{name}-{machine[:8]}.vbox"),
             "group": f"/imlab/{order.plan.lab}",
             "labels": {"lab_id": facts.lab_id, "lab": order.plan.lab, "host": host.name},
             "os": OS_TYPES.get(host.os, host.os) if own else RECIPE_OS,

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,9 @@ MAKING_A_MACHINE, STARTING = 60.0, 300.0  # seconds
 IMPORTING = 1800.0  # seconds more for a machine that is imported or installs itself
 ENDING_A_MACHINE = 10.0  # seconds, besides the deadline that is given
 SNAPSHOT_A_MACHINE = 300.0
+#: Seconds in which VirtualBox may still finish the last call of somebody who was killed, and write
+#: a machine's settings: IMachine::setExtraData waits three for windows, those that died included.
+LATE_CALL, LOOK = 4.0, 0.1
 
 
 class VirtualBoxProvider:
@@ -57,6 +61,8 @@ class VirtualBoxProvider:
         self.ssh_deadline = INTERPRETED
         #: Calls to VirtualBox's API that the last agent of each verb made: what a lab costs.
         self.calls: dict[str, int] = {}
+        #: Labs that this process made, or not, with no call left under way.
+        self._at_rest: set[str] = set()
 
     def check(self) -> Iterable[Finding]:
         """Say whether this machine can have such labs."""
@@ -71,36 +77,43 @@ class VirtualBoxProvider:
 
     def create(self, order: Order, ledger: Ledger) -> None:
         """Make and start the order's machines; see that this machine is what the plan says."""
-        folder = ledger.folder / jobs.FOLDER
-        real = jobs.this_machine(order.plan, order.hosts)
-        for host in real:
+        for host in jobs.this_machine(order.plan, order.hosts):
             this_machine.login(host)
         with _agent(f"making the machines of the lab {order.plan.lab!r}") as agent:
-            seen = agent.ask("look")
-            there = [HostAdapter.from_json(row) for row in seen["adapters"]]
-            ports = _free_ports(order.root)
-            facts = jobs.Facts(ledger.lab_id, folder, lambda: next(ports), there)
-            made = jobs.jobs(order, facts)
-            bridges = list(dict.fromkeys(name for job in made for name in job.bridges))
-            for host in real:
-                this_machine.check_addresses(host, bridges, configure=order.configure_machine)
-            self._note(order, ledger, folder, made, agent)
-            slow = any(job.order["source"]["kind"] != "disk" for job in made)
-            patience = MAKING_A_MACHINE * (1 + len(made)) + IMPORTING * slow
-            uuids = agent.ask(
-                "make",
-                machines=[job.order for job in made],
-                lock=ledger.folder / jobs.LOCK,
-                deadline=patience,
-                note=order.note,
-            )
-            for job, uuid in zip(made, uuids, strict=True):
-                if uuid != job.uuid:  # an imported machine has one of VirtualBox's choice
-                    ledger.disown(self.name, "machine", job.uuid)
-                    ledger.own(self.name, "machine", uuid, **_facts(job))
-            order.note("starting machines")
-            agent.ask("start", uuids=uuids, deadline=STARTING, **_how_to_start())
-            self.calls["create"] = agent.calls
+            try:
+                self._create(order, ledger, agent)
+            finally:
+                if agent.rests:
+                    self._at_rest.add(ledger.lab_id)
+
+    def _create(self, order: Order, ledger: Ledger, agent: Agent) -> None:
+        folder = ledger.folder / jobs.FOLDER
+        real = jobs.this_machine(order.plan, order.hosts)
+        seen = agent.ask("look")
+        there = [HostAdapter.from_json(row) for row in seen["adapters"]]
+        ports = _free_ports(order.root)
+        facts = jobs.Facts(ledger.lab_id, folder, lambda: next(ports), there)
+        made = jobs.jobs(order, facts)
+        bridges = list(dict.fromkeys(name for job in made for name in job.bridges))
+        for host in real:
+            this_machine.check_addresses(host, bridges, configure=order.configure_machine)
+        self._note(order, ledger, folder, made, agent)
+        slow = any(job.order["source"]["kind"] != "disk" for job in made)
+        patience = MAKING_A_MACHINE * (1 + len(made)) + IMPORTING * slow
+        uuids = agent.ask(
+            "make",
+            machines=[job.order for job in made],
+            lock=ledger.folder / jobs.LOCK,
+            deadline=patience,
+            note=order.note,
+        )
+        for job, uuid in zip(made, uuids, strict=True):
+            if uuid != job.uuid:  # an imported machine has one of VirtualBox's choice
+                ledger.disown(self.name, "machine", job.uuid)
+                ledger.own(self.name, "machine", uuid, **_facts(job))
+        order.note("starting machines")
+        agent.ask("start", uuids=uuids, deadline=STARTING, **_how_to_start())
+        self.calls["create"] = agent.calls
         installing = any(job.order["source"]["kind"] == "unattended" for job in made)
         self.ssh_deadline = BOOTING if seen["hardware"] else INTERPRETED
         self.ssh_deadline = INSTALLING if installing else self.ssh_deadline
@@ -175,6 +188,8 @@ class VirtualBoxProvider:
             )
             self.calls["destroy"] = agent.calls
         shutil.rmtree(folder, ignore_errors=True)
+        if uuids and ledger.read()["state"] == "creating" and ledger.lab_id not in self._at_rest:
+            _outlast_late_calls(folder)
         for row in rows:
             with contextlib.suppress(LabError):
                 ledger.disown(self.name, row["kind"], row["name"])
@@ -235,6 +250,14 @@ class VirtualBoxProvider:
         uuids = _uuids(ledger, hosts)
         with _agent(f"forgetting {name!r} of the lab {ledger.name!r}") as agent:
             agent.ask("forget", uuids=uuids, name=name, deadline=SNAPSHOT_A_MACHINE * len(uuids))
+
+
+def _outlast_late_calls(folder: Path) -> None:
+    """Remove what comes back because of the last call of somebody who was killed."""
+    end = time.monotonic() + LATE_CALL
+    while time.monotonic() < end:
+        time.sleep(LOOK)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
