@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import brotli
 import zstandard
 
 from experiments.analysis.model import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 METHODS: Final = (
     "GET",
@@ -84,11 +87,15 @@ class Message:
 
     def header(self, name: str) -> str:
         """Return a field's value, the first if it is there several times, "" if it is not."""
-        wanted, size = name.lower(), len(name)
-        for header in self.headers:
-            if len(header.name) == size and header.name.lower() == wanted:
-                return header.value
-        return ""
+        return _value(self.headers, name)
+
+
+def _value(headers: Iterable[Header], name: str) -> str:
+    wanted, size = name.lower(), len(name)
+    for header in headers:
+        if len(header.name) == size and header.name.lower() == wanted:
+            return header.value
+    return ""
 
 
 def requests(data: bytes) -> tuple[list[Message], bool]:
@@ -146,34 +153,27 @@ def _message(  # noqa: PLR0913 (what the two start lines differ in)
         headers.append(Header(match[1].decode(), text, match.start(2), end))
         position = match.end()
     blank = _BLANK.match(data, position)
-    message = Message(
-        method=method,
-        target=target,
-        status=status,
-        start=line.start(),
-        line_end=line.end(),
-        headers=tuple(headers),
-        body=Body(b"", position, position, (), ()),
-        complete=False,
-    )
-    if not blank:
-        return message
-    body, complete = _body(data, blank.end(), message, bodiless=bodiless)
-    return Message(
-        method, target, status, message.start, message.line_end, message.headers, body, complete
-    )
+    if blank:
+        place = blank.end()
+        body, complete = _body(data, place, headers, bodiless=bodiless, answer=bool(status))
+    else:
+        body, complete = Body(b"", position, position, (), ()), False
+    return Message(method, target, status, line.start(), line.end(), tuple(headers), body, complete)
 
 
-def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple[Body, bool]:
+def _body(
+    data: bytes, start: int, headers: list[Header], *, bodiless: bool, answer: bool
+) -> tuple[Body, bool]:
+    if bodiless:
+        return Body(b"", start, start, (), ()), True
     codings = [
         coding
         for name in ("Transfer-Encoding", "Content-Encoding")
-        for coding in (word.strip().lower() for word in message.header(name).split(","))
+        if (value := _value(headers, name))
+        for coding in (word.strip().lower() for word in value.split(","))
         if coding and coding != "identity"
     ]
-    length = message.header("Content-Length")
-    if bodiless:
-        return Body(b"", start, start, (), ()), True
+    length = _value(headers, "Content-Length")
     if "chunked" in codings:
         content, spans, end, complete = _dechunk(data, start)
     elif length.isdecimal():
@@ -182,7 +182,7 @@ def _body(data: bytes, start: int, message: Message, *, bodiless: bool) -> tuple
         end = min(start + size, len(data))
         content, complete = data[start:end], end == start + size
         spans = (Span(0, start, end - start),)
-    elif message.status:
+    elif answer:
         # Until the connection closes (RFC 9112, 6.3, rule 8).
         content, end, complete = data[start:], len(data), True
         spans = (Span(0, start, end - start),)

@@ -151,8 +151,9 @@ def client_side(stream: Stream, server: bytes, client: bytes) -> bool | None:
     says, asks = re.compile(server, re.IGNORECASE), re.compile(client, re.IGNORECASE)
     if stream.protocol != "tcp":
         return None
+    heads = {way: dialogue.head(stream, forward=way) for way in (True, False)}
     for way in (True, False):
-        asked, said = dialogue.head(stream, forward=way), dialogue.head(stream, forward=not way)
+        asked, said = heads[way], heads[not way]
         one = bool(said) and bool(says.match(said[0]))
         other = any(asks.match(line) for line in asked[:8])
         if (one and other) or (one and not asked) or (other and not said):

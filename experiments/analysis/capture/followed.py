@@ -200,7 +200,15 @@ class Followed(Stream):
 
     @cached_property
     def _bytes(self) -> dict[bool, bytes]:
-        return {forward: self.read(0, SIDE_LIMIT, forward=forward) for forward in (True, False)}
+        if self.clipped:
+            return {way: self.read(0, SIDE_LIMIT, forward=way) for way in (True, False)}
+        # Both at once: of most conversations the way to the bytes costs more than the bytes.
+        rows = self._reading.extents[self._data]
+        forward = rows["direction"] == self._flipped
+        order = np.concatenate((np.flatnonzero(forward), np.flatnonzero(~forward)))
+        whole = self._reading.bytes_of(rows[order])
+        cut = self.length(forward=True)
+        return {True: whole[:cut], False: whole[cut:]}
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:

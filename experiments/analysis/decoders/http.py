@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from experiments.analysis.model import Stream
 
+_ASKS: Final = re.compile(rb"(?:%s) \S+ HTTP/1\.[01]\r?\n" % "|".join(http1.METHODS).encode())
+_ANSWERS: Final = re.compile(rb"HTTP/1\.[01] \d{3}")
 _PASSWORD: Final = re.compile(r"passw|passcode|pwd|^pass$|_pass$|secret", re.IGNORECASE)
 _USER: Final = re.compile(r"user|login|account|e-?mail|nick|^name$", re.IGNORECASE)
 _MESSAGE: Final = re.compile(r"content|messag|^msg|chat|^text|comment", re.IGNORECASE)
@@ -52,12 +54,9 @@ class Http:
 
     def recognises(self, stream: Stream) -> bool:
         """Whether a side starts as HTTP/1 does."""
-        head = stream.side(forward=True)[:4096]
-        if re.match(rb"(%s) \S+ HTTP/1\.[01]\r?\n" % "|".join(http1.METHODS).encode(), head):
+        if _ASKS.match(stream.side(forward=True)[:4096]):
             return True
-        return stream.protocol == "tcp" and bool(
-            re.match(rb"HTTP/1\.[01] \d{3}", stream.side(forward=False))
-        )
+        return stream.protocol == "tcp" and bool(_ANSWERS.match(stream.side(forward=False)))
 
     def decode(self, stream: Stream) -> Decoded:
         """Read all requests and responses of the stream, and find what it turns to."""
@@ -191,6 +190,8 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
 
 
 def _query(target: str) -> str:
+    if "?" not in target:
+        return ""
     try:
         return urlsplit(target).query
     except ValueError:  # a host in brackets that is no address
