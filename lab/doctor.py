@@ -286,6 +286,7 @@ PROBES: tuple[tuple[str, Callable[[], str]], ...] = (
     ("packages for disks", lambda: _optional_packages("machine")),
     ("packages for --browser", lambda: _optional_packages("browser")),
     ("packages for bench", lambda: _optional_packages("bench")),
+    ("packages for bench analysis", lambda: _optional_packages("bench-analysis")),
     ("tshark", _tshark),
     ("subordinate ids", _subordinate_ids),
     ("user namespace", _user_namespace),

@@ -41,6 +41,10 @@ def test(_context):
     print("tested")
 
 @task
+def bench(_context, only=""):
+    print(f"measured {only}")
+
+@task
 def refuse(_context):
     raise SystemExit(1)
 """
@@ -49,6 +53,7 @@ run      one   imlab-test-one   what for
 run      two   imlab-test-two   what for
 browser  three imlab-test-three what for
 bench    four  /nowhere/four    what for
+bench-analysis six /nowhere/six what for
 machine  five  imlab-test-five  what for
 own-task five  /nowhere/five    what for
 own-task one   imlab-test-one   what for
@@ -231,6 +236,17 @@ def test_the_tests_need_all_but_what_benchmarks_do(ready: Copy) -> None:
     """Each package once, whatever the number of its groups."""
     assert ready.call("--yes", "test").stdout == "tested\n"
     assert ready.said_to_apt() == ["update", f"{INSTALL} one two three five"]
+
+
+@pytest.mark.parametrize("named", [("analysis",), ("--only", "analysis"), ("--only=analysis",)])
+def test_reading_captures_is_measured_without_other_peers(
+    ready: Copy, named: tuple[str, ...]
+) -> None:
+    """That benchmark needs what it compares with alone; all of them need everything."""
+    assert ready.call("--yes", "bench", *named).stdout == "measured analysis\n"
+    assert ready.said_to_apt() == ["update", f"{INSTALL} six"]
+    assert ready.call("--yes", "bench").stdout == "measured \n"
+    assert ready.said_to_apt()[-1] == f"{INSTALL} one two three four six five"
 
 
 def test_what_is_there_is_not_installed(ready: Copy) -> None:

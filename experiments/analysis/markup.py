@@ -232,7 +232,9 @@ def read(content: bytes, charset: str = "utf-8") -> Page:
     places = _Places(page, charset)
 
     def clean(text: str) -> str:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").strip()
+        if not text.isascii():
+            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return text.strip()
 
     for table, row, text, start, end in reader.cells:
         table.rows[row].append(Cell(clean(text), places.at(start), places.at(end)))

@@ -179,12 +179,10 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
         offset += len(request.target.encode()) - len(query.encode())
         yield from _form(_moved(forms.pairs(query.encode()), offset), "query", ())
     body = request.body
+    if not body.content:
+        return
     place = Passage("", _SENT, body.content, body.start, body.end, body.codings, body.spans).place
-    fields = [
-        replace(field, start=span[0], end=span[1])
-        for field in _fields(request)
-        for span in (place(field.start, field.end),)
-    ]
+    fields = [_put(field, *place(field.start, field.end)) for field in _fields(request)]
     yield from _form(fields, "form", body.codings)
     yield from _json(request, forward=True)
 
@@ -199,7 +197,12 @@ def _query(target: str) -> str:
 
 
 def _moved(fields: Iterator[forms.Field], offset: int) -> list[forms.Field]:
-    return [replace(row, start=row.start + offset, end=row.end + offset) for row in fields]
+    return [_put(row, row.start + offset, row.end + offset) for row in fields]
+
+
+def _put(field: forms.Field, start: int, end: int) -> forms.Field:
+    """Return a field at another place; `replace` takes several times as long."""
+    return forms.Field(field.name, field.text, start, end, field.file)
 
 
 def _authorization(request: http1.Message) -> Iterator[Exposure]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conversations import HTTP, HTTP2, XMPP, b64, http, read, said, stream
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sealed_talk import C, S, Turn, tls
 
-from experiments.analysis import chatjson, jsonread
+from experiments.analysis import chatjson, jsonread, markup
 from experiments.analysis.decoders import decode
 
 UNTIMED = settings(deadline=None)  # the first example loads what it needs
@@ -251,3 +252,23 @@ def test_what_is_no_json_is_survived(content: bytes) -> None:
     """Any bytes, also deep and broken ones."""
     for data in (content, b'{"a":[' + content, b"[" * 5000 + content, b'{"text":"' + content):
         chatjson.read(data, asked=True)
+
+
+_PIECES = st.sampled_from(
+    [b"<TaBle", b"<table", b"<INPUT", b"<inpu", b"HTTP", b"htt", b"&#", b"&", b"\0", b"<p>", b"t"]
+)
+
+
+@UNTIMED
+@given(st.lists(_PIECES, max_size=8).map(b"".join))
+def test_a_page_tells_by_its_words_whatever_their_case(page: bytes) -> None:
+    """As a plain search in small letters has it."""
+    words = (b"<table", b"<input", b"http", b"&#", b"\0")
+    assert markup.telling(page) == any(word in page.lower() for word in words)
+
+
+def test_pages_are_sifted_in_several_threads_at_once() -> None:
+    """Observers are read side by side: each thread has its own search, and all see the same."""
+    pages = [b"<p>words</p>" * 20_000 + (b"<TABLE>" if n % 2 else b"") for n in range(64)]
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        assert list(pool.map(markup.telling, pages)) == [n % 2 == 1 for n in range(64)]
