@@ -34,7 +34,7 @@ HOSTS = ("attacker", "server", "visitor")
 PORT, PAGE = 80, "/client/Home.php"
 # Of a visitor, in seconds. A SYN that is not answered is sent again after 1 s (RFC 6298, 2): during
 # a flood that is too late, before and after it a busy machine may take its time.
-PATIENCE_S, LONG_S = 0.6, 5.0
+PATIENCE_S, LONG_S = 0.9, 5.0
 BOUNDS = {
     "syns": (1, flood.MAX_SYNS, 600),
     "requests": (1, flood.MAX_REQUESTS, 2000),

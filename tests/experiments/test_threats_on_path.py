@@ -141,7 +141,11 @@ def test_floods_keep_people_out_and_defences_let_them_in(
     """All claims hold, within the bounds, and the server is afterwards as it was before."""
     server = threats_lab.session("guest")
     cookies = server.run(["sysctl", "-n", "net.ipv4.tcp_syncookies"]).stdout
-    judgement = held(threats_lab, "flood", tmp_path)
+    # Visits have a second or two: on a machine that others keep busy, a run can say otherwise.
+    for attempt in range(3):
+        judgement = held(threats_lab, "flood", tmp_path / str(attempt))
+        if set(verdicts(judgement).values()) == {"confirmed"}:
+            break
     assert set(verdicts(judgement).values()) == {"confirmed"}, judgement.verdicts
     assert server.run(["sysctl", "-n", "net.ipv4.tcp_syncookies"]).stdout == cookies
     assert "imlab" not in server.run(["nft", "list", "tables"]).stdout.decode()

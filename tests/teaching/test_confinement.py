@@ -88,14 +88,17 @@ def test_limits_cannot_be_raised_from_inside() -> None:
     with Sessions(lifecycle.attach("1-eve"), ["guest"]) as at:
         shell = at["guest"]
         many = (
-            "n=0; while [ $n -lt 100 ] && unshare -n true 2>/dev/null; do n=$((n+1)); done; echo $n"
+            "n=0; while [ $n -lt 100 ] && unshare -u true 2>/dev/null; do n=$((n+1)); done; echo $n"
         )
         held = (
-            "n=0; for i in $(seq 90); do unshare -n sleep 5 2>/dev/null & done; "
-            "ls -l /proc/*/ns/net 2>/dev/null | sed 's/.*net:/net:/' | sort -u | wc -l"
+            "n=0; pids=; for i in $(seq 90); do"
+            " pid=$(unshare -n sh -c 'sleep 60 >/dev/null 2>&1 & echo $!' 2>/dev/null)"
+            ' && n=$((n+1)) && pids="$pids $pid"; done; kill $pids; echo $n'
         )
-        assert shell.run(["/bin/sh", "-c", many]).stdout == b"100\n"  # one after the other is free
-        assert int(shell.run(["/bin/sh", "-c", held]).stdout) <= 66
+        # One after the other is free. Of the kind "uts": those of the kind "net" are given back by
+        # the kernel some time after their end, and a hundred quick ones are more than it allows.
+        assert shell.run(["/bin/sh", "-c", many]).stdout == b"100\n"
+        assert 0 < int(shell.run(["/bin/sh", "-c", held]).stdout) <= 64
         for command in (
             "prlimit --pid $$ --nproc=100000:100000",
             "echo 100000 > /sys/fs/cgroup/pids/pids.max",
