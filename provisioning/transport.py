@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from lab.hosts import Dial, Host
 
+SFTP_DEADLINE = 10.0  # seconds for the subsystem to start, or to say that there is none
 SSH_PORT = 22
 COMMAND_SHOWN = 300  # characters of a command in an error
 # curve25519 (RFC 8731) costs a third of group14; the second name is for older servers.
@@ -226,7 +227,7 @@ class Session:
         with self._sftp_lock:
             if self._sftp is None and self._has_sftp:
                 self._has_sftp = False  # until it answers: who has none is asked once
-                self._sftp = self._transport.open_sftp_client()
+                self._sftp = self._open_sftp()
                 self._has_sftp = True
             if self._sftp is None:
                 raise FileNotFoundError("sftp")
@@ -240,6 +241,20 @@ class Session:
                 with contextlib.suppress(OSError):
                     sftp.remove(staged)
                 raise
+
+    def _open_sftp(self) -> paramiko.SFTPClient:
+        channel = self._transport.open_session(timeout=SFTP_DEADLINE)
+        try:
+            channel.invoke_subsystem("sftp")
+            return paramiko.SFTPClient(channel)
+        except (OSError, EOFError, paramiko.SSHException):
+            # dropbear without SFTP says yes first, and closes the channel when the program that it
+            # wanted to start has ended. A channel opened meanwhile is closed with it now and then.
+            until = time.monotonic() + SFTP_DEADLINE
+            while not channel.closed and self._transport.is_active() and time.monotonic() < until:
+                time.sleep(0.01)  # the interval of a probe; paramiko has no event for it
+            channel.close()
+            raise
 
     def put_many(self, files: Iterable[File], *, deadline: float = 30.0) -> None:
         """Write files in one command, each atomically; folders are made as needed."""
