@@ -45,11 +45,19 @@ class SocketLike(Protocol):
 
 
 class RawReader(io.RawIOBase):
-    """A raw binary file over a function that receives at most n bytes."""
+    """A raw binary file over a function that receives at most n bytes; tells of its end, once."""
 
-    def __init__(self, receive: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, receive: Callable[[int], bytes], ended: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
-        self._receive = receive
+        self._receive, self._ended = receive, ended
+
+    def close(self) -> None:
+        """Tell that nobody reads any more."""
+        if not self.closed:
+            super().close()
+            self._ended()
 
     def readable(self) -> bool:
         """Say that it can be read."""
@@ -81,11 +89,14 @@ class RawWriter(io.RawIOBase):
 class ChannelSocket:
     """A TCP connection made by the SSH server ("direct-tcpip", RFC 4254, 7.2), as a socket.
 
-    The connection starts in the host that the session is logged in to.
+    The connection starts in the host that the session is logged in to. As of a socket of Python's,
+    what was opened to read from it reads on when it is closed: http.client does so with an answer
+    that ends with its connection.
     """
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
+        self._readers, self._closed = 0, False
 
     def sendall(self, data: bytes, /) -> None:
         """Send all of it or raise OSError."""
@@ -103,7 +114,8 @@ class ChannelSocket:
         """Return a binary file over the same connection; mode is "rb" or "wb"."""
         size = buffering if buffering > 0 else io.DEFAULT_BUFFER_SIZE
         if mode == "rb":
-            return io.BufferedReader(RawReader(self._channel.recv), size)
+            self._readers += 1
+            return io.BufferedReader(RawReader(self._channel.recv, self._read), size)
         if mode == "wb":
             return io.BufferedWriter(RawWriter(self._channel.send), size)
         raise ValueError(f"mode {mode!r} is neither 'rb' nor 'wb'")
@@ -113,8 +125,15 @@ class ChannelSocket:
         self._channel.shutdown_write()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+        """Close the connection, once nobody reads from it."""
+        self._closed = True
+        if not self._readers:
+            self._channel.close()
+
+    def _read(self) -> None:
+        self._readers -= 1
+        if self._closed:
+            self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -210,6 +210,7 @@ class _IrcStranger:
 
     def close(self) -> None:
         """Hang up."""
+        self._lines.close()
         self._link.close()
 
 

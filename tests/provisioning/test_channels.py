@@ -98,6 +98,22 @@ def test_connect_carries_http(session: Session, web: int) -> None:
             assert connection.getresponse().read() == b"hello " * 5000
 
 
+def test_an_answer_that_ends_with_its_connection_is_read_to_its_end(session: Session) -> None:
+    """http.client closes the connection when it has seen the head; the body comes after that."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = http.client.HTTPConnection(*server.getsockname())
+        connection.sock = session.connect(*server.getsockname())
+        connection.request("GET", "/", headers={"Connection": "close"})
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(1000)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\n")
+            response = connection.getresponse()
+            peer.sendall(b"hello")
+            assert response.read() == b"hello"
+            assert peer.recv(1) == b""  # and is closed then
+
+
 def test_connect_to_nobody(session: Session) -> None:
     """A refused connection is an error that names the address."""
     port = free_port()
