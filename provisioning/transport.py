@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lab.hosts import Dial, Host
 
 SFTP_DEADLINE = 10.0  # seconds for the subsystem to start, or to say that there is none
+REFUSED_DEADLINE = 2.0  # seconds in which a session that was refused is asked for again
 SSH_PORT = 22
 COMMAND_SHOWN = 300  # characters of a command in an error
 # curve25519 (RFC 8731) costs a third of group14; the second name is for older servers.
@@ -307,10 +308,15 @@ class Session:
         self.close()
 
     def _channel(self, doing: str, until: float) -> paramiko.Channel:
-        try:
-            return self._transport.open_session(timeout=_left(until))
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise self._lost(doing, error) from error
+        # sshd refuses an eleventh session (MaxSessions) while it has not yet buried the others.
+        refused = min(until, time.monotonic() + REFUSED_DEADLINE)
+        while True:
+            try:
+                return self._transport.open_session(timeout=_left(until))
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                if not self._transport.is_active() or time.monotonic() > refused:
+                    raise self._lost(doing, error) from error
+                time.sleep(0.02)  # the interval of a probe
 
     def _tunnel(self, address: str, port: int, deadline: float) -> paramiko.Channel:
         doing = f"connecting from {self.host.name} to {address}:{port}"
