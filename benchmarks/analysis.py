@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import captures
 from benchmarks.rows import Row
-from experiments.analysis.capture import native
+from experiments.analysis.compiled import native
 from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:

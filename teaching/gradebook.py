@@ -75,7 +75,7 @@ def write(book: Gradebook, out: Path) -> list[Path]:
 def _warm() -> None:
     """Load what every child needs once, before they are forked."""
     from experiments.analysis import decoders  # noqa: PLC0415 - as the docstring says
-    from experiments.analysis.capture import native  # noqa: PLC0415 - as above
+    from experiments.analysis.compiled import native  # noqa: PLC0415 - as above
     from teaching import captures  # noqa: F401, PLC0415 - as above
 
     native.engine()

@@ -21,7 +21,7 @@ import zstandard
 from talks import Capture, chat, http, sign_in
 from terminal import ctrl_c
 
-from experiments.analysis.capture import native
+from experiments.analysis.compiled import native
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAM = [

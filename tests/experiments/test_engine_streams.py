@@ -12,8 +12,8 @@ import frames as f
 from fixture_run import FIXTURE
 
 from experiments.analysis import capture
-from experiments.analysis.capture import native
 from experiments.analysis.capture.fragments import Fragments
+from experiments.analysis.compiled import native
 from experiments.analysis.engines import engine
 from experiments.analysis.model import Stream
 
@@ -176,7 +176,7 @@ def test_compiled_code_of_other_sources_is_not_loaded(
 ) -> None:
     """The object file's name is a hash of the sources: a change makes another name."""
     before = native.file_name()
-    monkeypatch.setattr(native, "_SOURCES", ("walk",))
+    monkeypatch.setattr(native.parts()[0], "SOURCES", ("walk",))
     native.file_name.cache_clear()
     assert native.file_name() != before
     monkeypatch.undo()

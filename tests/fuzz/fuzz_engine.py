@@ -35,9 +35,9 @@ with atheris.instrument_imports(include=["experiments"], exclude=LEFT):
     import numpy as np
 
     from experiments.analysis import capture
-    from experiments.analysis.capture import native
     from experiments.analysis.capture.layout import NONE
     from experiments.analysis.capture.scan import Pattern, Scanner, Secret
+    from experiments.analysis.compiled import native
     from lab.errors import LabError
 
     native.engine()  # loads them

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
     DATA,
@@ -30,6 +29,7 @@ from experiments.analysis.capture.state import (
     WAITING,
 )
 from experiments.analysis.capture.tcp import HALF, WORD, before
+from experiments.analysis.compiled.jit import i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.analysis.capture import assembly
-from experiments.analysis.capture.jit import i64, kernel, u64
 from experiments.analysis.capture.layout import GAP, NONE, TCP
 from experiments.analysis.capture.state import FLOWS, NEED_EXTENTS, NEXT, USED
+from experiments.analysis.compiled.jit import i64, kernel, u64
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

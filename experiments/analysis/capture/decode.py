@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     CUT,
     FRAGMENT,
@@ -71,6 +70,7 @@ from experiments.analysis.capture.state import (
     WAITING,
 )
 from experiments.analysis.capture.transport import datagram, segment
+from experiments.analysis.compiled.jit import Row, i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from experiments.analysis.capture import native
 from experiments.analysis.capture import state as s
 from experiments.analysis.capture.fragments import Fragments
 from experiments.analysis.capture.layout import (
@@ -31,6 +30,7 @@ from experiments.analysis.capture.layout import (
 from experiments.analysis.capture.reader import ROWS, Reader
 from experiments.analysis.capture.spool import Spool
 from experiments.analysis.capture.walking import LARGEST_BLOCK
+from experiments.analysis.compiled import native
 
 if TYPE_CHECKING:
     from collections.abc import Callable

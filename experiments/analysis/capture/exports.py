@@ -28,6 +28,11 @@ INTEGERS: Final = np.dtype("<i4")
 NUMBERS: Final = np.dtype("<i8")
 NUMBER: Final = None  # a plain int64
 
+# The modules that hold compiled functions, and those that these take constants from.
+SOURCES: Final = (
+    *("walk", "flows", "tcp", "assembly", "link", "transport", "decode", "chains"),
+    *("layout", "state", "walking", "exports"),
+)
 SIGNATURES: Final[dict[str, tuple[np.dtype[Any] | None, ...]]] = {
     "pcap": (BYTES, RECORD, NUMBERS),
     "pcapng": (BYTES, RECORD, INTERFACE, NUMBERS),

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import NONE, TCP, UNKNOWN_SCALE
 from experiments.analysis.capture.state import FLOWS, SEED, TCP_STREAMS, UDP_STREAMS
+from experiments.analysis.compiled.jit import i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

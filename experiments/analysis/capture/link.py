@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import i64, kernel
+from experiments.analysis.compiled.jit import i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from experiments.analysis.capture import native, words
+from experiments.analysis.capture import words
 from experiments.analysis.capture.engine import Pass, Progress
 from experiments.analysis.capture.files import STANDARD_INPUT, File, Source
 from experiments.analysis.capture.followed import Followed
@@ -32,6 +32,7 @@ from experiments.analysis.capture.layout import (
     UNKNOWN_LINK,
 )
 from experiments.analysis.capture.pcapng import write_frames
+from experiments.analysis.compiled import native
 from experiments.analysis.model import Handshake, HandshakeStep, Packet
 from lab.errors import Fault, LabError
 

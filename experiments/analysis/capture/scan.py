@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from experiments.analysis import spellings
-from experiments.analysis.capture import native
 from experiments.analysis.capture.layout import GAP, RUN, UDP
+from experiments.analysis.compiled import native
 from experiments.analysis.matching import Matcher
 from experiments.analysis.search import SHORT, stands_alone
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
     ACKED_UNSEEN,
@@ -38,6 +37,7 @@ from experiments.analysis.capture.layout import (
     ZERO_WINDOW_PROBE,
     ZERO_WINDOW_PROBE_ACK,
 )
+from experiments.analysis.compiled.jit import Row, i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

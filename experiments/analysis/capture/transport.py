@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.analysis.capture import assembly, tcp
 from experiments.analysis.capture import flows as table
-from experiments.analysis.capture.jit import Row, i64, kernel
 from experiments.analysis.capture.layout import (
     ACK,
     FIN,
@@ -20,6 +19,7 @@ from experiments.analysis.capture.layout import (
     UDP,
 )
 from experiments.analysis.capture.link import STOP, u16, u32, udp_tunnel
+from experiments.analysis.compiled.jit import Row, i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

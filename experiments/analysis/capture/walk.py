@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from experiments.analysis.capture.jit import i64, kernel
 from experiments.analysis.capture.layout import DIVIDE, MULTIPLY, NOTED
 from experiments.analysis.capture.walking import (
     AT,
@@ -34,6 +33,7 @@ from experiments.analysis.capture.walking import (
     TIME,
     WHY,
 )
+from experiments.analysis.compiled.jit import i64, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Compiles the engine: `python -m experiments.analysis.capture.compile [FOLDER]`.
+"""Compiles the engine: `python -m experiments.analysis.compiled.compile [FOLDER]`.
 
 Numba makes machine code of the marked functions; it is written as one object file, which
 native.py loads without numba. `./inv` calls this when it makes the virtual environment.
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.analysis.capture import jit, native
+from experiments.analysis.compiled import jit, native
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,12 +24,10 @@ def build() -> bytes:
     import numba  # noqa: PLC0415 - only here
     from llvmlite import binding  # noqa: PLC0415 - only here
 
-    from experiments.analysis.capture.exports import SIGNATURES, functions  # noqa: PLC0415
-
-    parts = []
-    for name, function in functions().items():
-        entry = _entry(name, function, SIGNATURES[name])
-        made = numba.cfunc(_types(SIGNATURES[name]), error_model="numpy")(entry)
+    parts, signatures = [], native.signatures()
+    for name, function in native.functions().items():
+        entry = _entry(name, function, signatures[name])
+        made = numba.cfunc(_types(signatures[name]), error_model="numpy")(entry)
         text = made.inspect_llvm().replace(made.native_name, native.SYMBOL + name)
         parts.append(binding.parse_assembly(text))
     whole = parts[0]
@@ -75,7 +73,7 @@ def _entry(name: str, function: Any, signature: tuple[Any, ...]) -> Any:  # noqa
     import numba  # noqa: PLC0415 - only here
 
     names = {"function": function, "carray": numba.carray}  # type: ignore[attr-defined] # documented
-    exec(source, names)  # noqa: S102 - made of SIGNATURES alone
+    exec(source, names)  # noqa: S102 - made of signatures alone
     return names[name]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib
 import os
 import platform
 import subprocess
@@ -23,26 +24,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from experiments.analysis.capture import jit
+from experiments.analysis.compiled import jit
 from lab.errors import Fault, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
 
 SYMBOL: Final = "imlab_"
-# The modules that hold compiled functions, and those that these take constants from.
-KERNELS: Final = (
-    "walk",
-    "flows",
-    "tcp",
-    "assembly",
-    "link",
-    "transport",
-    "decode",
-    "chains",
-)
-_SOURCES: Final = (*KERNELS, "layout", "state", "walking", "jit", "exports", "compile")
+# Modules that name compiled functions: SOURCES (the files of their package that these are made of),
+# SIGNATURES and functions().
+PARTS: Final = ("experiments.analysis.capture.exports",)
 _HERE: Final = Path(__file__).parent
+_OWN: Final = ("jit", "native", "compile")
 _UNREACHED: Final = (
     "NRT_Allocate",
     "NRT_Free",
@@ -67,6 +61,28 @@ def own() -> Path:
     return Path(base) / "imlab" / "engine"
 
 
+def parts() -> list[ModuleType]:
+    """Return the modules of PARTS; none of them imports the functions themselves."""
+    return [importlib.import_module(name) for name in PARTS]
+
+
+def signatures() -> dict[str, tuple[np.dtype[Any] | None, ...]]:
+    """Return the types of what each function takes; None is a number."""
+    return {name: row for part in parts() for name, row in part.SIGNATURES.items()}
+
+
+def functions() -> dict[str, Callable[..., int]]:
+    """Return the functions in the form that jit.MODE asks for."""
+    return {name: one for part in parts() for name, one in part.functions().items()}
+
+
+def _sources() -> Iterator[Path]:
+    yield from (_HERE / f"{name}.py" for name in _OWN)
+    for part in parts():
+        folder = Path(str(part.__file__)).parent
+        yield from (folder / f"{name}.py" for name in part.SOURCES)
+
+
 @cache
 def file_name() -> str:
     """Return the name of the object file that fits these sources and this machine."""
@@ -74,8 +90,8 @@ def file_name() -> str:
     from llvmlite import binding  # noqa: PLC0415 - as above
 
     digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((_HERE / f"{name}.py").read_bytes())
+    for path in _sources():
+        digest.update(path.read_bytes())
     digest.update(llvmlite.__version__.encode())  # numba asks for one version of it
     digest.update(f"{platform.machine()} {binding.get_host_cpu_name()}".encode())
     digest.update(binding.get_host_cpu_features().flatten().encode())
@@ -83,13 +99,11 @@ def file_name() -> str:
 
 
 class Compiled:
-    """The functions of exports.SIGNATURES, called with numpy arrays and numbers."""
+    """The functions of `signatures`, called with numpy arrays and numbers."""
 
     def __init__(self, path: Path) -> None:
         """Load an object file."""
         from llvmlite import binding  # noqa: PLC0415
-
-        from experiments.analysis.capture.exports import SIGNATURES  # noqa: PLC0415
 
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
@@ -99,7 +113,7 @@ class Compiled:
         self._engine.add_object_file(str(path))
         self._engine.finalize_object()
         self._functions: dict[str, Callable[..., int]] = {}
-        for name, signature in SIGNATURES.items():
+        for name, signature in signatures().items():
             types: list[Any] = []
             for item in signature:
                 types += [ctypes.c_int64] if item is None else [ctypes.c_void_p, ctypes.c_int64]
@@ -129,8 +143,6 @@ class Interpreted:
 
     def __init__(self, mode: str) -> None:
         """Load the functions in one of jit's modes."""
-        from experiments.analysis.capture.exports import functions  # noqa: PLC0415
-
         jit.MODE[0] = mode
         self._functions = functions()
 
@@ -157,7 +169,7 @@ def _make() -> Path:
     for folder in (shared(), own()):
         # A process of its own: numba's memory is not ours to keep, nor are its modules.
         done = subprocess.run(
-            [sys.executable, "-m", "experiments.analysis.capture.compile", str(folder)],
+            [sys.executable, "-m", "experiments.analysis.compiled.compile", str(folder)],
             cwd=_HERE.parents[2],
             capture_output=True,
             text=True,
