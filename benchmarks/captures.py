@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from benchmarks.texts import secrets
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -36,13 +38,6 @@ _WORDS: Final = (
 _START: Final = 1_700_000_000
 _FIN, _SYN, _PSH, _ACK = 1, 2, 8, 16
 _SERVER: Final = bytes([192, 0, 2, 80])
-
-
-def secrets(count: int = 1000) -> list[tuple[str, str]]:
-    """Return texts to look for, as (id, text); the first ten are in the captures."""
-    random = Random(7)  # noqa: S311 - the same each time
-    words = ["".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(count)]
-    return [(f"s{index}", f"{word} No. {index}!") for index, word in enumerate(words)]
 
 
 @dataclass(frozen=True)

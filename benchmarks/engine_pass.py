@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import captures
+from benchmarks import texts
 from experiments.analysis import capture
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def run(mode: str, path: Path) -> dict[str, Any]:
     if mode != "follow":
         from experiments.analysis.capture import scan  # noqa: PLC0415 - not needed to follow
 
-        scanner = scan.Scanner([scan.Secret(*secret) for secret in captures.secrets()])
+        scanner = scan.Scanner([scan.Secret(*secret) for secret in texts.secrets()])
     with capture.read([path], scanner=scanner) as reading:
         told: dict[str, Any] = {
             "packets": len(reading),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LONGEST: Final = 64 * 1024
 # How many bytes of a side are looked at to tell what it speaks.
 HEAD: Final = 4096
+_LINE: Final = re.compile(rb"[^\r\n]*+")
 _HANDSHAKE: Final = b"\x16\x03"
 
 
@@ -56,6 +58,12 @@ def lines(stream: Stream) -> list[Line]:
 def head(stream: Stream, *, forward: bool) -> list[bytes]:
     """Return the first lines of a side; one that is cut is among them."""
     return stream.side(forward=forward)[:HEAD].splitlines()[:32]
+
+
+def first(stream: Stream, *, forward: bool) -> bytes | None:
+    """Return the first line of a side, which may be cut; None where nothing is said."""
+    line = _LINE.match(stream.side(forward=forward), 0, HEAD)
+    return line[0] if line and line.string else None
 
 
 def text(data: bytes) -> str:

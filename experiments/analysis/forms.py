@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_plus
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +19,7 @@ _FILE: Final = re.compile(rb'[;\s]filename="?([^";]*)')
 MOST: Final = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True, gc=False):
     """A field, its bytes in the content, and the name of the file that it carries, if any."""
 
     name: str
@@ -37,14 +37,18 @@ def pairs(content: bytes) -> Iterator[Field]:
         end = len(content) if end < 0 else end
         at = content.find(b"=", position, end)
         if at >= 0:
-            name, value = (
-                unquote_plus(part.decode("latin-1"), "utf-8")
-                for part in (content[position:at], content[at + 1 : end])
-            )
+            name, value = _plain(content[position:at]), _plain(content[at + 1 : end])
             yield Field(name, value, at + 1, end)
         position = end + 1
         if position > len(content):
             return
+
+
+def _plain(part: bytes) -> str:
+    written = part.decode("latin-1")
+    if "%" not in written and written.isascii():
+        return written.replace("+", " ")
+    return unquote_plus(written, "utf-8")
 
 
 def multipart(content: bytes, kind: str) -> Iterator[Field]:

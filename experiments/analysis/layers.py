@@ -8,8 +8,9 @@ one stream, however deep its content lay.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from experiments.analysis.model import Chunk, Layer, Passage, Span, Stream
 

@@ -31,19 +31,25 @@ class Matcher:
         patterns: Sequence[bytes] = (),
         *,
         caseless: frozenset[int] = frozenset(),
+        much: bool = False,
     ) -> None:
         """Compile. Raises LabError when a pattern is no regular expression that hyperscan takes.
 
         caseless -- the literals of which upper and lower case are the same.
+        much -- there is much to go over: compiling takes half as long again, going over it less.
         """
         self._lengths = [len(literal) for literal in literals]
         self.longest = max(self._lengths, default=0)
         # (database, the numbers of what is in it, whether these are literals)
-        self._parts: list[tuple[Any, list[int], bool]] = []
-        # hyperscan's own call for literals is quicker, and ends at a zero byte.
-        plain = [n for n, literal in enumerate(literals) if b"\0" not in literal]
-        wide = [n for n, literal in enumerate(literals) if b"\0" in literal]
-        for numbers, as_literals in ((plain, True), (wide, False)):
+        self._parts: list[tuple[Any, Sequence[int], bool]] = []
+        # hyperscan's own call for literals is quicker, and ends at a zero byte: what has one then
+        # asks for a pass of its own.
+        wide = {n for n, literal in enumerate(literals) if b"\0" in literal}
+        plain = [n for n in range(len(literals)) if n not in wide]
+        kinds: tuple[tuple[Sequence[int], bool], ...] = ((plain, True), (sorted(wide), False))
+        if much and wide:
+            kinds = ((range(len(literals)), False),)
+        for numbers, as_literals in kinds:
             for first in range(0, len(numbers), _AT_ONCE):
                 part = numbers[first : first + _AT_ONCE]
                 flags = [hyperscan.HS_FLAG_CASELESS if n in caseless else 0 for n in part]
@@ -53,8 +59,8 @@ class Matcher:
                 self._parts.append((_database(each, flags, literal=as_literals), part, True))
         if patterns:
             flags = [hyperscan.HS_FLAG_SOM_LEFTMOST | hyperscan.HS_FLAG_DOTALL] * len(patterns)
-            numbers = list(range(len(literals), len(literals) + len(patterns)))
-            self._parts.append((_database(patterns, flags, literal=False), numbers, False))
+            rest = range(len(literals), len(literals) + len(patterns))
+            self._parts.append((_database(patterns, flags, literal=False), rest, False))
 
     def any(self, data: Any) -> bool:  # noqa: ANN401 - any buffer
         """Whether there is a match; not for two threads at once, as nothing here is."""

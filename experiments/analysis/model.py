@@ -3,14 +3,19 @@
 An `Engine` turns a capture file into a `Capture` (packets, handshakes, streams); a `Decoder` turns
 one stream of a protocol that it recognises into what can be read in it. Neither knows the other,
 neither knows what was planted.
+
+What is made by the hundred thousand is a msgspec Struct: it is made in an eighth of the time that a
+frozen dataclass takes. gc=False: these hold no circles, so nobody need look for any.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,8 +181,7 @@ class Engine(Protocol):
         """Read a capture file. Raises LabError when it cannot be read at all."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True, gc=False):
     """A run of content bytes and the stream bytes that they came from."""
 
     content: int
@@ -185,8 +189,7 @@ class Span:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Struct, frozen=True, gc=False):
     """Content that lies readable in a stream, after undoing the encodings named.
 
     spans maps content to stream offsets; an empty one (compressed) maps all of it to
@@ -208,13 +211,16 @@ class Passage:
         return self._offset(start), self._offset(max(end - 1, start)) + 1
 
     def _offset(self, position: int) -> int:
-        index = bisect_right(self.spans, position, key=lambda span: span.content) - 1
-        span = self.spans[max(index, 0)]
+        spans = self.spans
+        if len(spans) == 1:
+            span = spans[0]
+        else:
+            index = bisect_right(spans, position, key=lambda span: span.content) - 1
+            span = spans[max(index, 0)]
         return span.stream + min(position - span.content, max(span.length - 1, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class Exposure:
+class Exposure(Struct, frozen=True, gc=False):
     """One thing that an eavesdropper reads, and the stream bytes that it is read from.
 
     kind -- what it is; docs/decoders.md lists the kinds.
@@ -232,7 +238,7 @@ class Exposure:
     start: int
     end: int
     encodings: tuple[str, ...] = ()
-    about: dict[str, str] = field(default_factory=dict)
+    about: dict[str, str] = {}
     protocol: str = ""
 
     def within(self, protocol: str) -> Exposure:
@@ -241,14 +247,13 @@ class Exposure:
         return self.at(self.start, self.end, self.encodings, name)
 
     def at(self, start: int, end: int, encodings: tuple[str, ...], protocol: str) -> Exposure:
-        """Return the same at another place; `dataclasses.replace` takes several times as long."""
+        """Return the same at another place; `replace` takes several times as long."""
         where, forward, about = self.where, self.forward, self.about
         kind, text = self.kind, self.text
         return Exposure(kind, text, where, forward, start, end, encodings, about, protocol)
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """What another protocol of its own says inside a stream: after STARTTLS, an upgrade, a key.
 
     A passage for each direction that has any; hint names the decoder where the outer protocol has
@@ -260,8 +265,7 @@ class Layer:
     hint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(Struct, frozen=True):
     """What a decoder made of a stream. `complete` is False when it had to stop in the middle.
 
     facts -- what is true of the stream as a whole, by name: {"server name": "example.org"}. Of
@@ -275,7 +279,7 @@ class Decoded:
     passages: tuple[Passage, ...]
     exposures: tuple[Exposure, ...]
     complete: bool = True
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
     inside: tuple[str, ...] = ()

@@ -151,6 +151,9 @@ def client_side(stream: Stream, server: bytes, client: bytes) -> bool | None:
     says, asks = re.compile(server, re.IGNORECASE), re.compile(client, re.IGNORECASE)
     if stream.protocol != "tcp":
         return None
+    firsts = [dialogue.first(stream, forward=way) for way in (True, False)]
+    if None not in firsts and not any(says.match(line) for line in firsts if line is not None):
+        return None  # both speak, and neither as a server does: the usual case
     heads = {way: dialogue.head(stream, forward=way) for way in (True, False)}
     for way in (True, False):
         asked, said = heads[way], heads[not way]

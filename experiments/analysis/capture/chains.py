@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from experiments.analysis.capture import assembly
-from experiments.analysis.capture.layout import GAP, NONE, TCP
+from experiments.analysis.capture.layout import GAP, NONE, OFFSET_MASK, SOURCE_SHIFT, TCP
 from experiments.analysis.capture.state import FLOWS, NEED_EXTENTS, NEXT, USED
 from experiments.analysis.compiled.jit import i64, kernel, u64
 
@@ -61,6 +61,93 @@ def gather(
         _copy(window, source, into, at, length)
         at += length
     return at
+
+
+@kernel
+def sides(
+    extents: NDArray[Any], last: int, flipped: int, source: int, view: NDArray[Any],
+    cut: int, into: NDArray[Any], total: int,
+) -> int:  # fmt: skip
+    """Copy all bytes of a flow, those that go forward before those that come back.
+
+    source -- whose bytes `view` has; cut -- how many bytes go forward; total -- how many there are.
+    Returns total, or -1 where it can't be done: bytes elsewhere, or not as many as was said.
+    """
+    first, second = cut, total
+    while last != NONE and last < len(extents):
+        row = extents[last]
+        last = i64(row["prev"])
+        if row["kind"] == GAP:
+            continue
+        address, length = i64(row["address"]), i64(row["length"])
+        start = address & OFFSET_MASK
+        if address >> SOURCE_SHIFT != source or start + length > len(view):
+            return -1
+        if row["direction"] == flipped:
+            first -= length
+            at, least = first, i64(0)
+        else:
+            second -= length
+            at, least = second, cut
+        if at < least:
+            return -1
+        _copy(view, start, into, at, length)
+    return total if first == 0 and second == cut else -1
+
+
+@kernel
+def locate(
+    extents: NDArray[Any], flows: NDArray[Any], places: NDArray[Any], begin: int,
+    rows: NDArray[Any], frames: NDArray[Any], counts: NDArray[Any],
+) -> int:  # fmt: skip
+    """Find the frames that carry stretches of streams, from the stretch `begin` on.
+
+    places has four numbers for each: flow, direction, start, end; those of one direction of a flow
+    follow on one another. counts gets how many frames each has; they follow on one another in
+    `frames`. rows is room for a direction's extents. Returns up to which stretch the room sufficed.
+    """
+    used = i64(0)
+    flow = direction = i64(-1)
+    many = i64(0)
+    total = len(places) // 4
+    for index in range(begin, total):
+        if places[4 * index] != flow or places[4 * index + 1] != direction:
+            flow, direction = i64(places[4 * index]), i64(places[4 * index + 1])
+            many = i64(0)
+            last = i64(flows[flow]["last_extent"])
+            while last != NONE and last < len(extents):
+                if extents[last]["kind"] != GAP and extents[last]["direction"] == direction:
+                    if many >= len(rows):
+                        return index
+                    rows[many] = last
+                    many += 1
+                last = i64(extents[last]["prev"])
+        start, end = i64(places[4 * index + 2]), i64(places[4 * index + 3])
+        counts[index] = 0
+        if not many:
+            continue
+        first = _holder(extents, rows, many, start)
+        final = max(_holder(extents, rows, many, max(end - 1, start)), first)
+        if used + final - first + 1 > len(frames):
+            return index
+        for which in range(first, final + 1):
+            frames[used] = extents[rows[many - 1 - which]]["frame"]
+            used += 1
+        counts[index] = final - first + 1
+    return total
+
+
+@kernel
+def _holder(extents: NDArray[Any], rows: NDArray[Any], many: int, offset: int) -> int:
+    """Return which of a direction's extents holds an offset; rows has them, the last one first."""
+    low, high = i64(0), i64(many)
+    while low < high:
+        middle = (low + high) // 2
+        if i64(extents[rows[many - 1 - middle]]["offset"]) <= offset:
+            low = middle + 1
+        else:
+            high = middle
+    return max(low - 1, i64(0))
 
 
 @kernel

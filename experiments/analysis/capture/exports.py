@@ -45,6 +45,8 @@ SIGNATURES: Final[dict[str, tuple[np.dtype[Any] | None, ...]]] = {
         *(BYTES, BYTES, EXTENT, NUMBERS, NUMBERS, FLOW, INTEGERS, BYTES, INTEGERS),
         *(NUMBER, BYTES, RUN, NUMBERS),
     ),
+    "sides": (EXTENT, NUMBER, NUMBER, NUMBER, BYTES, NUMBER, BYTES, NUMBER),
+    "locate": (EXTENT, FLOW, NUMBERS, NUMBER, WORDS, WORDS, WORDS),
     "gather": (BYTES, NUMBERS, NUMBERS, BYTES),
 }
 
@@ -62,5 +64,7 @@ def functions() -> dict[str, Callable[..., int]]:
         "packet_chain": chains.chain,
         "extent_chain": chains.chain,
         "lay": chains.lay,
+        "sides": chains.sides,
+        "locate": chains.locate,
         "gather": chains.gather,
     }

@@ -74,8 +74,8 @@ class Followed(Stream):
     # --- figures, without reading the stream --------------------------------------------------
 
     def _both(self, field: str) -> tuple[int, int]:
-        sides = self._row["side"]
-        return int(sides[self._flipped][field]), int(sides[1 - self._flipped][field])
+        one, other = self._row["side"][field].tolist()
+        return (other, one) if self._flipped else (one, other)
 
     @property
     def packets(self) -> tuple[int, int]:
@@ -200,15 +200,14 @@ class Followed(Stream):
 
     @cached_property
     def _bytes(self) -> dict[bool, bytes]:
-        if self.clipped:
+        cut, back = self._both("stream")
+        if max(cut, back) > SIDE_LIMIT:
             return {way: self.read(0, SIDE_LIMIT, forward=way) for way in (True, False)}
         # Both at once: of most conversations the way to the bytes costs more than the bytes.
-        rows = self._reading.extents[self._data]
-        forward = rows["direction"] == self._flipped
-        order = np.concatenate((np.flatnonzero(forward), np.flatnonzero(~forward)))
-        whole = self._reading.bytes_of(rows[order])
-        cut = self.length(forward=True)
-        return {True: whole[:cut], False: whole[cut:]}
+        both = self._reading.sides_of(self._row, self._flipped, cut, cut + back)
+        if both is None:
+            return {way: self.read(0, SIDE_LIMIT, forward=way) for way in (True, False)}
+        return {True: both[0], False: both[1]}
 
     @cached_property
     def chunks(self) -> tuple[Chunk, ...]:

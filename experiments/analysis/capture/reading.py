@@ -81,7 +81,8 @@ def read(
         for source in sources:
             source.close()
         raise
-    search = scanner.search() if scanner is not None else None
+    size = sum(source.size for source in sources)
+    search = scanner.search(size) if scanner is not None else None
     engine = Pass(sources, search, progress)
     engine.run()
     return Reading(engine, search.results if search is not None else None)
@@ -96,6 +97,7 @@ class Reading:
         self._pass = engine
         self._hits = hits
         self._call = native.engine()
+        self._both = np.empty(1 << 16, np.uint8)  # kept: fresh pages cost more than copying
         self.flows: NDArray[Any] = engine.flows
         self.stopped: str = engine.stopped
         self.interfaces: tuple[Interface, ...] = tuple(engine.interfaces)
@@ -368,6 +370,56 @@ class Reading:
         times = self.packets["time"][frames.astype(np.int64) - 1]
         return ((times - self.start) / 1e9).tolist()  # type: ignore[no-any-return] # floats
 
+    def sides_of(
+        self, flow: np.void, flipped: int, cut: int, total: int
+    ) -> tuple[bytes, bytes] | None:
+        """Return the bytes of both directions, `cut` of them forward and `total` in all.
+
+        None: they lie in several files, or in none.
+        """
+        last = int(flow["last_extent"])
+        if last == NONE:
+            return b"", b""
+        extents = self.extents
+        source = int(extents["address"][last]) >> SOURCE_SHIFT
+        if source == PATCHES:
+            return None
+        origin = self._pass.sources[source]
+        view = origin.view()
+        if origin.now() < len(view):
+            raise _shrunk(origin.name)
+        if total > len(self._both):
+            self._both = np.empty(2 * total, np.uint8)
+        into = self._both
+        if self._call("sides", extents, last, flipped, source, view, cut, into, total) < 0:
+            return None
+        origin.forget(total * 2)
+        return into[:cut].tobytes(), into[cut:total].tobytes()
+
+    def frames_at(self, places: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, ...]]:
+        """Return the frames that carry stretches of streams: (flow, direction, start, end) each.
+
+        Those of one direction of a flow have to follow on one another.
+        """
+        flat = np.array(places, np.int64).reshape(-1)
+        rows = np.empty(1 << 12, np.uint32)
+        frames = np.empty(1 << 12, np.uint32)
+        counts = np.zeros(len(places), np.uint32)
+        found: list[tuple[int, ...]] = []
+        while len(found) < len(places):
+            begin = len(found)
+            done = self._call("locate", self.extents, self.flows, flat, begin, rows, frames, counts)
+            if done == begin:
+                rows = np.empty(4 * len(rows), np.uint32)
+                frames = np.empty(4 * len(frames), np.uint32)
+                continue
+            said, at = frames.tolist(), 0
+            for count in counts[begin:done].tolist():
+                one = said[at : at + count]
+                at += count
+                found.append(tuple(sorted(set(one))) if count > 1 else tuple(one))
+        return found
+
     def bytes_of(self, extents: NDArray[Any]) -> bytes:
         """Return the bytes of extents, one after the other."""
         if not len(extents):
@@ -403,12 +455,7 @@ class Reading:
         origin = self._pass.sources[source]
         view = origin.view()
         if int((offsets + lengths).max()) > origin.now():
-            raise LabError(
-                f"reading {origin.name} again",
-                "it is shorter than it was when it was read first",
-                fault=Fault.USER,
-                todo="Leave a capture alone while it is being read.",
-            )
+            raise _shrunk(origin.name)
         self._call("gather", view, offsets, lengths, into)
         origin.forget(len(into) * 2)
 
@@ -424,3 +471,12 @@ class Reading:
     ) -> None:
         """Write frames as a pcapng of their own: original bytes, times and interfaces."""
         write_frames(self, sorted(set(frames)), path, comments or {})
+
+
+def _shrunk(name: str) -> LabError:
+    return LabError(
+        f"reading {name} again",
+        "it is shorter than it was when it was read first",
+        fault=Fault.USER,
+        todo="Leave a capture alone while it is being read.",
+    )

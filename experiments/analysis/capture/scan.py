@@ -33,6 +33,7 @@ TAIL: Final = 512
 # Of one secret, and of one pattern, so many places are told; the rest is counted.
 MOST_PLACES: Final = 10_000
 _SLICE: Final = 8 << 20  # bytes that are laid side by side at a time
+_MUCH: Final = 256 << 20  # bytes from which on going over them costs more than compiling
 _WORD_LIMIT: Final = 4096  # characters of base64 looked at around a find
 _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
@@ -111,10 +112,12 @@ class Scanner:
         longest = max(map(len, needles), default=0)
         self.tail = TAIL if patterns else max(min(longest + 1, TAIL), 16)
 
-    def matcher(self) -> Matcher:
-        """Return what finds the needles, compiled at the first call."""
+    def matcher(self, size: int = 0) -> Matcher:
+        """Return what finds the needles, compiled at the first call for so many bytes."""
         if self._matcher is None:
-            self._matcher = Matcher(self._needles, self._expressions, caseless=self._caseless)
+            self._matcher = Matcher(
+                self._needles, self._expressions, caseless=self._caseless, much=size >= _MUCH
+            )
         return self._matcher
 
     def owners(self, number: int) -> list[tuple[str, str, bool]]:
@@ -139,9 +142,9 @@ class Scanner:
                 found.setdefault((name, start, stop), Place(name, form, start, stop))
         yield from found.values()
 
-    def search(self) -> Search:
-        """Return a search over one pass."""
-        return Search(self)
+    def search(self, size: int = 0) -> Search:
+        """Return a search over one pass; size is about how many bytes it will see."""
+        return Search(self, size)
 
 
 def _alone(content: bytes, start: int, end: int, form: str) -> bool:
@@ -174,9 +177,9 @@ def _alone(content: bytes, start: int, end: int, form: str) -> bool:
 class Search:
     """Sees the extents of one pass and remembers where something was found."""
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner, size: int) -> None:
         self._scanner = scanner
-        self._matcher = scanner.matcher()
+        self._matcher = scanner.matcher(size)
         self._into = np.empty(1 << 16, np.uint8)  # kept: fresh pages would cost more than copying
         self._call = native.engine()
         self._tail = scanner.tail
@@ -302,16 +305,13 @@ class Search:
             for (name, form), places in self._found.items()
             for (flow, direction, start), end in places.items()
         ]
-        followed, last = None, -1
-        found = []
-        for flow, direction, start, end, name, form in sorted(rows):
-            if flow != last:
-                followed, last = reading.stream(flow), flow
-            assert followed is not None  # noqa: S101 - the first flow differs from -1
-            forward = direction == int(reading.flows[flow]["flipped"])
-            frames = followed.frames(start, end, forward=forward)
-            found.append(Found(name, form, flow, forward, start, end, frames))
-        return tuple(found)
+        rows.sort()
+        frames = reading.frames_at([row[:4] for row in rows])
+        flipped = reading.flows["flipped"].tolist()
+        return tuple(
+            Found(name, form, flow, direction == flipped[flow], start, end, carried)
+            for (flow, direction, start, end, name, form), carried in zip(rows, frames, strict=True)
+        )
 
     def _settle(self, reading: Reading, number: int, key: int, offset: int, length: int) -> None:
         followed = reading.stream(key >> 1)

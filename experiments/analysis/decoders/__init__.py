@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from experiments.analysis import layers
-from experiments.analysis.model import Chunk, Opener, Stream
+from experiments.analysis.model import Chunk, Exposure, Opener, Stream
 from lab import table
 
 if TYPE_CHECKING:
@@ -70,7 +71,15 @@ def _read(stream: Stream, decoder: Decoder, keys: bytes, depth: int) -> Decoded:
             facts["sealed"] = "no"
     name = decoded.protocol
     passages = list(decoded.passages)
-    exposures = [exposure.within(name) for exposure in decoded.exposures]
+    # As `within` does, spelt out: of nearly all there is no more to say.
+    exposures = [
+        e.within(name)
+        if e.protocol
+        else Exposure(
+            e.kind, e.text, e.where, e.forward, e.start, e.end, e.encodings, e.about, name
+        )
+        for e in decoded.exposures
+    ]
     notes, protocols = list(decoded.notes), list(decoded.inside)
     complete = decoded.complete
     for layer in inside if depth else ():

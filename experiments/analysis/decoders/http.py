@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from experiments.analysis import chatjson, forms, http1, layers, markup, sasl, stanzas
 from experiments.analysis.model import Decoded, Exposure, Layer, Passage, Span
@@ -33,6 +34,8 @@ _TYPED: Final = frozenset({"text", "hidden", "email", "password"})
 _DIGEST_PART: Final = re.compile(r'(\w{1,32})="?([^",]{1,1024})')
 _BOSH: Final = b"http://jabber.org/protocol/httpbind"
 _REFUSED: Final = frozenset({401, 407})
+_CREDENTIALS: Final = frozenset({"user", "password", "hash"})
+_AUTHORIZATION: Final = frozenset({"authorization", "proxy-authorization"})
 # Which header tells what; the names are compared without regard to case (RFC 9110, 5.1).
 _REQUEST_HEADERS: Final = {
     "referer": "referer",
@@ -67,14 +70,19 @@ class Http:
         server = stream.server.removesuffix(":80")
         statuses = {index: response.status for response, index in answered}
         for index, request in enumerate(asked):
-            passages += _passages(request, forward=True)
+            if request.body.content:
+                passages.append(_passage(request, "request body", forward=True))
             status = statuses.get(index)
-            exposures += [_judged(exposure, status) for exposure in _request(request, server)]
+            exposures += [
+                _judged(exposure, status) if exposure.kind in _CREDENTIALS else exposure
+                for exposure in _request(request, server)
+            ]
         for response, _ in answered:
-            passages += _passages(response, forward=False)
             exposures += _headers(response, _RESPONSE_HEADERS, forward=False)
-            exposures += _page(response)
-            exposures += _json(response, forward=False)
+            if response.body.content:
+                passages.append(_passage(response, "response body", forward=False))
+                exposures += _page(response)
+                exposures += _json(response, forward=False)
         turned = _turned(stream, asked, answered)
         found = [turned[0]] if turned else _bosh(asked, [response for response, _ in answered])
         return Decoded(
@@ -89,9 +97,7 @@ class Http:
 
 def _judged(exposure: Exposure, status: int | None) -> Exposure:
     """Tell whether the server took a credential of a header, where it has answered."""
-    if exposure.kind not in {"user", "password", "hash"} or status is None:
-        return exposure
-    if not exposure.where.startswith("request header"):
+    if status is None or not exposure.where.startswith("request header"):
         return exposure
     accepted = "no" if status in _REFUSED else "yes"
     return replace(exposure, about={**exposure.about, "accepted": accepted})
@@ -140,17 +146,15 @@ def _joined(bodies: list[http1.Body], forward: bool) -> Passage | None:  # noqa:
     return Passage("BOSH bodies", forward, bytes(content), first, last, codings, tuple(spans))
 
 
-def _passages(message: http1.Message, *, forward: bool) -> Iterator[Passage]:
+def _passage(message: http1.Message, where: str, *, forward: bool) -> Passage:
     body = message.body
-    if body.content:
-        where = f"{'request' if forward else 'response'} body"
-        yield Passage(where, forward, body.content, body.start, body.end, body.codings, body.spans)
+    return Passage(where, forward, body.content, body.start, body.end, body.codings, body.spans)
 
 
 def _headers(message: http1.Message, kinds: dict[str, str], *, forward: bool) -> Iterator[Exposure]:
     side = "request" if forward else "response"
     for header in message.headers:
-        kind = kinds.get(header.name.lower())
+        kind = kinds.get(header.key)
         if kind and header.value:
             text = f"{header.name}: {header.value}" if kind == "header" else header.value
             where = f"{side} header {header.name}"
@@ -207,7 +211,7 @@ def _put(field: forms.Field, start: int, end: int) -> forms.Field:
 
 def _authorization(request: http1.Message) -> Iterator[Exposure]:
     for header in request.headers:
-        if header.name.lower() not in {"authorization", "proxy-authorization"}:
+        if header.key not in _AUTHORIZATION:
             continue
         scheme, _, value = header.value.partition(" ")
         reader = _SCHEMES.get(scheme.lower())
