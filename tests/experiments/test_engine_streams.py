@@ -157,6 +157,17 @@ def test_plain_and_compiled_code_agree(tmp_path: Path) -> None:
         "r = capture.read([sys.argv[1]])\n"
         "tables = r.packets, r.flows, r.extents\n"
         "print([hashlib.sha256(table.tobytes()).hexdigest() for table in tables])\n"
+        "for one in r.followed():\n"
+        "    sides = [one.side(forward=way) for way in (True, False)]\n"
+        "    assert sides == [one.read(0, 1 << 30, forward=way) for way in (True, False)]\n"
+        "    print(one, [hashlib.sha256(side).hexdigest() for side in sides])\n"
+        "    size = one.length(forward=True)\n"
+        "    where = one.flow, one._flipped\n"
+        "    places = [(*where, at, min(at + 700, size)) for at in range(0, size, 99)]\n"
+        "    if places:\n"
+        "        told = r.frames_at(places)\n"
+        "        assert told == [one.frames(*place[2:], forward=True) for place in places]\n"
+        "        print(told)\n"
     )
     told = {
         subprocess.run(
@@ -166,9 +177,10 @@ def test_plain_and_compiled_code_agree(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for mode in ("", "plain")
+        for mode in ("", "plain", "checked")
     }
     assert len(told) == 1
+    assert told.pop().count("Followed") > 4
 
 
 def test_compiled_code_of_other_sources_is_not_loaded(
