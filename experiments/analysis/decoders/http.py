@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -48,6 +49,7 @@ _RESPONSE_HEADERS: Final = {"server": "server", "x-powered-by": "server", "set-c
 _SENT: Final = True
 _CAME: Final = False
 _HTML: Final = ("text/html", "application/xhtml+xml")
+_JSON: Final = ("/json", "+json", "/x-ndjson")
 
 
 class Http:
@@ -81,8 +83,11 @@ class Http:
             exposures += _headers(response, _RESPONSE_HEADERS, forward=False)
             if response.body.content:
                 passages.append(_passage(response, "response body", forward=False))
-                exposures += _page(response)
-                exposures += _json(response, forward=False)
+                kind = _kind(response.first.get("content-type", ""))
+                if kind in _HTML:
+                    exposures += _page(response)
+                elif kind.endswith(_JSON):
+                    exposures += _json(response, forward=False)
         turned = _turned(stream, asked, answered)
         found = [turned[0]] if turned else _bosh(asked, [response for response, _ in answered])
         return Decoded(
@@ -93,6 +98,12 @@ class Http:
             notes=(turned[1],) if turned else (),
             layers=tuple(found),
         )
+
+
+@functools.lru_cache(maxsize=1024)
+def _kind(written: str) -> str:
+    """Return the type of a body without its parameters, in lower case."""
+    return written.partition(";")[0].strip().lower()
 
 
 def _judged(exposure: Exposure, status: int | None) -> Exposure:
@@ -188,7 +199,9 @@ def _request(request: http1.Message, server: str) -> Iterator[Exposure]:
     place = Passage("", _SENT, body.content, body.start, body.end, body.codings, body.spans).place
     fields = [_put(field, *place(field.start, field.end)) for field in _fields(request)]
     yield from _form(fields, "form", body.codings)
-    yield from _json(request, forward=True)
+    kind = _kind(request.first.get("content-type", ""))
+    if kind.endswith(_JSON) or kind == "text/plain":
+        yield from _json(request, forward=True)
 
 
 def _query(target: str) -> str:
@@ -264,7 +277,7 @@ _SCHEMES: Final = {"basic": _basic, "digest": _digest, "ntlm": _ntlm, "negotiate
 def _fields(request: http1.Message) -> Iterator[forms.Field]:
     """Yield the fields of a form in the body; one that was cut is not read."""
     whole = request.header("Content-Type")
-    kind = whole.partition(";")[0].strip().lower()
+    kind = _kind(whole)
     if not request.complete or not request.body.undone:
         return
     if kind == "application/x-www-form-urlencoded":
@@ -276,9 +289,7 @@ def _fields(request: http1.Message) -> Iterator[forms.Field]:
 def _json(message: http1.Message, *, forward: bool) -> Iterator[Exposure]:
     """Yield what a JSON body tells, in either direction."""
     body = message.body
-    kind = message.header("Content-Type").partition(";")[0].strip().lower()
-    named = kind.endswith(("/json", "+json", "/x-ndjson")) or (kind == "text/plain" and forward)
-    if not named or not message.complete or not body.undone:
+    if not message.complete or not body.undone:
         return
     passage = Passage("", forward, body.content, body.start, body.end, body.codings, body.spans)
     side = "request" if forward else "response"
@@ -310,11 +321,9 @@ def _form(fields: list[forms.Field], what: str, codings: tuple[str, ...]) -> Ite
 
 def _page(response: http1.Message) -> Iterator[Exposure]:
     body = response.body
-    kind, _, parameters = response.header("Content-Type").partition(";")
-    if kind.strip().lower() not in _HTML or not body.undone:
+    if not body.undone or not markup.telling(body.content):
         return
-    if not markup.telling(body.content):
-        return
+    parameters = response.header("Content-Type").partition(";")[2]
     charset = re.search(r"charset=\"?([\w-]+)", parameters)
     page = markup.read(body.content, charset[1] if charset else "utf-8")
     place = Passage("", _CAME, b"", body.start, body.end, body.codings, body.spans).place
