@@ -20,6 +20,8 @@ _TALLIES: Final = {
     "contact": "contacts", "room": "contacts", "subject": "subjects",
 }  # fmt: skip
 
+_OWNED: Final = frozenset({"password", "hash", "token", "cookie"})
+
 
 @dataclass
 class Tally:
@@ -109,7 +111,8 @@ class Overview:
             if len(self.messages) < SHOWN:
                 self.messages.append(short)
         elif kind in _TALLIES:
-            user = row["about"].get("user", "") if kind != "user" else ""
+            # The same password of two users is two; the contact that two have is one.
+            user = row["about"].get("user", "") if kind in _OWNED else ""
             tally: Tally = getattr(self, _TALLIES[kind])
             tally.add((text, user) if user else (text,), short)
         else:

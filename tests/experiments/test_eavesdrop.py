@@ -22,6 +22,7 @@ from talks import Capture, chat, http, sign_in
 
 from experiments import columns, eavesdrop, timeline
 from experiments.eavesdrop import document, overview, packets, page, proof
+from experiments.eavesdrop.overview import Overview
 from experiments.eavesdrop.plain import dumps, plain, readable
 from experiments.eavesdrop.spool import Spool
 
@@ -330,3 +331,13 @@ def test_the_timeline_counts_every_packet_and_stays_in_its_frame() -> None:
         assert bar.y + bar.height == pytest.approx(timeline.HEIGHT, abs=0.02)
     assert {mark.kind for mark in line.marks} >= {"message", "password"}
     assert all(0 <= mark.x <= timeline.WIDTH for mark in line.marks)
+
+
+def test_a_contact_that_two_have_is_one_and_their_password_two() -> None:
+    """The sentence counts what the lists show."""
+    view = Overview()
+    for user in ("anna", "bert"):
+        for kind in ("contact", "password"):
+            row = {"kind": kind, "text": "same", "about": {"user": user}, "frames": [1]}
+            view.told(row)
+    assert (view.contacts.different, view.passwords.different) == (1, 2)
