@@ -20,6 +20,7 @@ from benchmarks import captures
 from benchmarks.rows import Row
 from experiments.analysis.compiled import native
 from lab.errors import Fault, LabError
+from lab.memory import available
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
 PROJECT: Final = Path(__file__).resolve().parent.parent
 SIZES: Final = (10, 100, 1000, 4000)  # MB
 # What takes so long on larger captures that it would hold up the rest, and says nothing new.
-_SLOW: Final = {"scapy": 10, "dpkt": 1000, "tshark": 1000}
+_SLOW: Final = {"scapy": 10, "dpkt": 1000}
+# tshark keeps what it has seen: this many times the capture's size.
+_KEPT: Final = {"tshark": 2.0}
 _TSHARK: Final = ["tshark", "-n", "-o", "tcp.reassemble_out_of_order:TRUE"]
 _FIELDS: Final = ["-T", "fields", "-e", "frame.number", "-e", "tcp.stream"]
+_HTTP: Final = ["-e", "http.request.full_uri", "-e", "http.authorization", "-e", "http.file_data"]
 _READ: Final = (
     "import sys\nwith open(sys.argv[1], 'rb', buffering=0) as file:\n"
     "    piece = bytearray(1 << 20)\n    while file.readinto(piece): pass\n"
@@ -66,8 +70,12 @@ def _payloads(path: Path, _: Path) -> list[str]:
 
 
 def _http(path: Path, _: Path) -> list[str]:
-    more = ["-e", "http.request.full_uri", "-e", "http.authorization", "-e", "http.file_data"]
-    return [*_TSHARK, "-r", str(path), "-Y", "http", *_FIELDS, *more]
+    return [*_TSHARK, "-r", str(path), "-Y", "http", *_FIELDS, *_HTTP]
+
+
+def _all(path: Path, _: Path) -> list[str]:
+    """All that our pass with every stream decoded tells, as near as one pass of tshark comes."""
+    return [*_payloads(path, _), *_HTTP]
 
 
 def _peer(name: str) -> Callable[[Path, Path], list[str]]:
@@ -86,7 +94,8 @@ def _floor(path: Path, _: Path) -> list[str]:
 PAIRS: Final = (
     ("follow", "reading the file, warm", _floor, "≤ 30 times"),
     ("search", "tshark, payloads out", _payloads, "≥ 30 times less CPU"),
-    ("http", "tshark, HTTP fields and bodies", _http, "≥ 10 times less CPU"),
+    ("http", "tshark, payloads out, HTTP fields and bodies", _all, "≥ 10 times less CPU"),
+    ("http", "tshark, HTTP fields and bodies alone", _http, ""),
     ("search", "tcpflow, streams into files", _tcpflow, "less CPU"),
     ("follow", "dpkt, streams put together", _peer("dpkt"), ""),
     ("follow", "scapy, sessions", _peer("scapy"), ""),
@@ -117,12 +126,22 @@ def run(runs: int, sizes: tuple[int, ...] = SIZES) -> list[Row]:
             path = folder / f"{size}.pcap"
             captures.write(path, size * 10**6, block)
             for pair in PAIRS:
-                if size <= _SLOW.get(pair[1].partition(",")[0], size):
+                name = pair[1].partition(",")[0]
+                if size <= _SLOW.get(name, size) and _fits(_KEPT.get(name, 0) * size, name):
                     rows += _beside(pair, path, folder, size, runs)
             path.unlink()
         return rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fits(memory: float, name: str) -> bool:
+    """Whether the machine has that much memory (MB) for a peer; what is left out is said."""
+    free = available() / 1e6
+    if memory <= free:
+        return True
+    print(f"  {name} would need {memory:.0f} MB of memory: left out", file=sys.stderr)  # noqa: T201 - progress
+    return False
 
 
 def _beside(
@@ -146,6 +165,8 @@ def _beside(
         if turn or size > 100:  # noqa: PLR2004 - MB
             pairs.append(costs)
     what = f"{size} MB: {_WHAT[mode]}"
+    if size <= 10 and program == "tshark":  # noqa: PLR2004 - MB: starting up counts as much
+        aim = "no slower"
     return [
         Row(
             f"{what}, {name}",
@@ -154,7 +175,11 @@ def _beside(
             statistics.median(getattr(other, field) for _, other in pairs),
             unit,
             repeats,
-            aim if field == "cpu" else "≤ 512 MB" if field == "memory" else "",
+            aim
+            if field == "cpu" or (field == "wall" and aim == "no slower")
+            else "≤ 512 MB"
+            if field == "memory"
+            else "",
         )
         for field, name, unit in (
             ("wall", "wall", "s"),

@@ -13,11 +13,10 @@ import shutil
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from commands import labs
-from lab import lifecycle, limits, providers
+from lab import lifecycle, limits, memory, providers
 from lab.errors import Fault, LabError
 from lab.ledger import Ledger, state_root
 from lab.lifecycle import State
@@ -27,6 +26,7 @@ from teaching import handout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from commands.classes import Class
     from lab.lifecycle import Lab
@@ -167,10 +167,7 @@ def _packed(session: Session) -> bytes | None:
 
 def available() -> int:
     """Return the bytes that labs may still take: what is available, less the reserve."""
-    seen = {}
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, rest = line.partition(":")
-        seen[name] = int(rest.split()[0]) << 10
+    seen = memory.figures()
     return seen["MemAvailable"] - round(RESERVE * seen["MemTotal"])
 
 

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import limits, providers
+from lab import limits, memory, providers
 from lab.errors import Fault, LabError
 from lab.images import cache_root, find_image
 from lab.providers.base import Finding as Check
@@ -252,9 +252,7 @@ def _disk() -> str:
 
 
 def _memory() -> str:
-    text = Path("/proc/meminfo").read_text()
-    match = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    available = int(match[1]) >> 10 if match else 0
+    available = memory.available() >> 20
     if available < FREE_MEMORY_MIB:
         raise Warned(f"{available} MiB available, {FREE_MEMORY_MIB} wanted", "end other programs")
     return f"{available} MiB available"
