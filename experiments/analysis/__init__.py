@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,6 +76,8 @@ def analyse(
     """
     chosen = engine(engine_name)
     rows = results.get("captures", [])
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a hundredth of a second
+
     with ThreadPoolExecutor(max_workers=max(len(rows) + 1, 1)) as pool:
         version = pool.submit(chosen.version)
         observers = list(pool.map(lambda row: _observe(folder, row, chosen), rows))

@@ -93,6 +93,43 @@ def test_a_connection_whose_syn_was_not_captured_follows_another(tmp_path: Path)
         assert stream.side(forward=True) == b"asked"
 
 
+def test_another_connection_may_begin_with_a_hole(tmp_path: Path) -> None:
+    """Of it neither the SYN nor the first bytes were captured: no hole of a billion bytes."""
+    with talk(
+        tmp_path / "a",
+        [
+            *OPEN,
+            (1, 500, 100, f.ACK, b"first "),
+            (1, 2_000_000_000, 70_000, f.SYN | f.ACK, b""),
+            (1, 2_000_000_003, 70_000, f.ACK, b"second"),
+            (0, 70_000, 2_000_000_009, f.ACK, b""),
+            (1, 2_000_000_001, 70_000, f.ACK, b"!!"),  # what nobody misses any more
+            (1, 2_000_000_009, 70_000, f.ACK, b" and third"),
+        ],
+    ) as reading:
+        (stream,) = reading.followed()
+        assert stream.side(forward=False) == b"first second and third"
+        assert stream.missing(forward=False) == 2
+
+
+def test_a_late_answer_to_a_syn_that_tells_nothing_new_changes_nothing(tmp_path: Path) -> None:
+    """What was lost before it and comes again was acknowledged: it is a hole by then."""
+    with talk(
+        tmp_path / "a",
+        [
+            OPEN[0],
+            (0, 100, 511, f.ACK, b""),
+            (1, 500, 100, f.SYN | f.ACK, b""),
+            (1, 511, 100, f.ACK, b"behind a hole"),
+            (0, 100, 524, f.ACK, b""),
+            (1, 501, 100, f.ACK, b"ten bytes."),
+            (1, 524, 100, f.ACK, b", and on"),
+        ],
+    ) as reading:
+        (stream,) = reading.followed()
+        assert stream.side(forward=False) == b"behind a hole, and on"
+
+
 def test_half_a_conversation_is_half_a_stream(tmp_path: Path) -> None:
     """One direction alone, from the middle: client is whoever was seen first."""
     with talk(tmp_path / "a", [(1, 5, 9, f.ACK, b"hello"), (1, 10, 9, f.ACK, b" you")]) as reading:

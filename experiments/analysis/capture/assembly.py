@@ -208,15 +208,19 @@ def deliver(
     if other["pending"] >= 0 and flags & ACK:
         _settle(ack, frame, flow, 1 - direction, flows, pending, extents, state)
     if side["flags"] & SIDE_AGAIN and length > 0:
-        if seq == side["again"]:
+        anew = i64(side["again"])
+        ahead = (seq - i64(side["expected"])) & WORD
+        far = ahead >= _CLOSE and WORD - ahead >= _CLOSE
+        if seq == anew or (far and (seq - anew) & WORD < _CLOSE):
             # What waits closely behind it belongs to it, what does not to what was before.
             at = i64(side["pending"])
-            if at < 0 or (i64(pending[at]["seq"]) - seq) & WORD >= _CLOSE:
+            if at < 0 or (i64(pending[at]["seq"]) - anew) & WORD >= _CLOSE:
                 _forward(frame, flow, direction, flows, pending, extents, state)
-            side["expected"] = seq
+            side["expected"] = anew
             side["flags"] = (i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)) | SIDE_STARTED
-        elif seq == side["expected"]:
-            side["flags"] = i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)  # it was a stray one
+        elif ahead == 0 or anew == side["expected"]:
+            # It was a stray one, or told nothing new.
+            side["flags"] = i64(side["flags"]) & (0xFFFF ^ SIDE_AGAIN)
     if not side["flags"] & SIDE_STARTED:
         side["expected"] = seq
         side["flags"] |= SIDE_STARTED

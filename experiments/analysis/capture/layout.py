@@ -163,7 +163,7 @@ _SIDE: Final = [
     ("pending", "<i4"),  # first of the segments that wait for earlier ones, or -1
     ("last_pending", "<i4"),
     ("waiting", "<u4"),  # how many wait
-    ("again", "<u4"),  # with SIDE_AGAIN: where the stream goes on if a segment begins there
+    ("again", "<u4"),  # with SIDE_AGAIN: where the stream goes on if a segment lies there
 ]
 UNKNOWN_SCALE: Final = -1
 NO_SCALE: Final = -2

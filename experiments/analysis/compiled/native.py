@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import os
 import platform
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -164,6 +163,8 @@ def engine() -> Compiled | Interpreted:
 
 
 def _make() -> Path:
+    import subprocess  # noqa: PLC0415 - only where code is compiled
+
     sys.stderr.write("imlab: compiling the evidence engine (once; half a minute)\n")
     said = ""
     for folder in (shared(), own()):
