@@ -1,20 +1,27 @@
-"""Tables and links of an HTML page, with the place of each cell in the page's bytes."""
+"""Tables and links of an HTML page, with the place of each cell in the page's bytes.
+
+Compiled code goes over the bytes (scanning/pages.py) and tells of what matters alone.
+"""
 
 from __future__ import annotations
 
+import codecs
 import re
-import threading
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from functools import lru_cache
 from html import unescape
 from html.parser import HTMLParser
 from itertools import accumulate
 from typing import Final
 
-from experiments.analysis.matching import Matcher
+import numpy as np
+from msgspec import Struct
+
+from experiments.analysis.compiled import native
+from experiments.analysis.scanning import layout
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True, gc=False):
     """A table cell: its text, unescaped, and the bytes of the page between its tags."""
 
     text: str
@@ -22,15 +29,13 @@ class Cell:
     end: int
 
 
-@dataclass(slots=True)
-class Table:
+class Table(Struct):
     """A table's rows of cells; a header row is a row like any other."""
 
-    rows: list[list[Cell]] = field(default_factory=list)
+    rows: list[list[Cell]]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True, gc=False):
     """A field of a form that the page fills in, and the bytes of its tag."""
 
     name: str
@@ -40,13 +45,20 @@ class Field:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(Struct, frozen=True, gc=False):
     """The target of a link or a form elsewhere, and the bytes of the tag that it stands in."""
 
     target: str
     start: int
     end: int
+
+
+class Page(Struct, frozen=True):
+    """What is read of a page."""
+
+    tables: list[Table]
+    links: list[Link]
+    fields: list[Field]
 
 
 class Lenient(HTMLParser):
@@ -58,216 +70,158 @@ class Lenient(HTMLParser):
         return self.parse_bogus_comment(i)
 
 
-# The rest of a tag. Possessive, and without "<" outside of quotes, so that a page of tags that
-# never end is not read again from each of them.
-_REST: Final = r"""((?:=\s*+(?:"[^"]{0,65536}"|'[^']{0,65536}')|[^<>])*+)>"""
-_TAG: Final = re.compile(r"<(?:!--|[!?]|/(?![a-zA-Z])|(/?)([a-zA-Z][^\s/<>]*+)" + _REST + ")")
-# Tags that make no difference here: most of a page. What has to be looked at are tags that shape
-# tables, fields, what is no markup, and links to elsewhere.
-_DULL: Final = (
-    r"<(?!/?(?:table|t[rdh]|br|input|script|style)[\s/>]"
-    r"|[^<>]*?(?:href|action)\s*+=\s*+[\"']?+\s*+(?:http|&))/?[a-zA-Z]"
-    + _REST.replace("((?:", "(?:(?:", 1)
-)
-# Atomic and not possessive: Python 3.11 does not go back to where a last repetition failed.
-_SKIPPED: Final = re.compile(f"(?>(?:[^<]++|{_DULL})*)", re.IGNORECASE)
-_STRIPPED: Final = re.compile(_DULL, re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(
     r"""([^\s/=>][^\s/=>]*+)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s>"']*+)))?"""
 )
-_RAW: Final = {name: re.compile(f"</{name}[\\s/>]", re.IGNORECASE) for name in ("script", "style")}
-# Tags that make a difference here, whatever their attributes are.
-_SHAPING: Final = frozenset({"table", "tr", "td", "th", "br"})
-_POINTING: Final = re.compile(r"href|action", re.IGNORECASE)
+# Charsets with a byte for each sign, of which the first 128 are ASCII.
+_BYTEWISE: Final = re.compile(r"ascii|iso8859-\d+|cp125\d|koi8-[rtu]")
+_ROOM: Final = 256  # things found, and tables, before there has to be more room
 
 
-def _end(pattern: re.Pattern[str], page: str, at: int) -> int:
-    found = pattern.match(page, at)
-    return found.end() if found else at
+def telling(content: bytes) -> bool:
+    """Whether a page can hold tables, filled-in fields or links to elsewhere at all.
+
+    Most have none, and looking takes a small part of the time that reading does. Zeros: it is in
+    UTF-16, say, where nothing can be told so simply.
+    """
+    return bool(native.engine()("tells", content))
 
 
-class _Reader:
-    """Reads a page in one go over its tags: several times as fast as html.parser's reader."""
+def read(content: bytes, charset: str = "utf-8") -> Page:
+    """Return what a page holds. Never raises; a charset not known is read as UTF-8."""
+    if not _legible(charset):
+        try:
+            text = content.decode(charset, "surrogateescape")
+            text.encode("utf-8", "surrogateescape")  # some charsets spell what is no text
+            places = _Places(text, charset, len(content))
+        except (LookupError, UnicodeError):
+            charset = "utf-8"
+        else:
+            return _moved(_Page(_utf8(text), "utf-8", "surrogatepass").page, places)
+    return _Page(content, charset, "surrogateescape").page
 
-    def __init__(self, page: str) -> None:
-        self._page = page
-        self.tables: list[Table] = []
-        self.links: list[tuple[str, int, int]] = []
-        self.fields: list[tuple[str, str, str, int, int]] = []
-        self.cells: list[tuple[Table, int, str, int, int]] = []
-        self._open: list[Table] = []
-        # Of the open cell: where it began, up to where its text was taken, and the text.
-        self._cell: tuple[int, list[str]] | None = None
-        self._taken = 0
-        self._read()
-        # A cell that is still open was cut: half of a text is not what anybody wrote.
 
-    def _read(self) -> None:
-        page, at = self._page, 0
-        while (start := _end(_SKIPPED, page, at)) < len(page):
-            found = _TAG.match(page, start)
-            if not found:
-                at = start + 1  # no tag: a sign like any other
-                continue
-            at = found.end()
-            if found[2] is None:
-                ending = "-->" if found[0] == "<!--" else ">"
-                end = page.find(ending, at)
-                if end < 0:
-                    return
-                at = end + len(ending)
-                self._take(start, at)
-                continue
-            self._take(start, at)
-            self._tag(found, start, at)
-            raw = _RAW.get(found[2].lower())
-            if raw and not found[1]:
-                ended = raw.search(page, at)
-                if not ended:
-                    return
-                at = self._taken = ended.start()
+@lru_cache(maxsize=64)
+def _legible(charset: str) -> bool:
+    """Whether tags can be found in the bytes of a charset as they are."""
+    try:
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        return False
+    return name == "utf-8" or bool(_BYTEWISE.fullmatch(name))
 
-    def _tag(self, found: re.Match[str], start: int, end: int) -> None:
-        name = found[2].lower()
-        if found[1]:
-            if name in _SHAPING:
-                self._closed(name, start)
-            return
-        if name in _SHAPING:
-            self._opened(name, start, end)
-        if name == "input" or _POINTING.search(found[3]):
-            self._pointed(name, found[3], start, end)
 
-    def _take(self, start: int, end: int) -> None:
-        """Take the text up to a tag or comment into the open cell."""
-        if self._cell and start > self._taken:
-            text = self._page[self._taken : start]
-            if "<" in text:
-                text = _STRIPPED.sub("", text)
-            self._cell[1].append(unescape(text))
-        self._taken = end
+def _scan(content: bytes) -> tuple[list[int], list[int]]:
+    """Return what compiled code finds, and the tables' numbers of rows; see scanning/layout.py."""
+    call = native.engine()
+    marks = np.zeros(len(content) // 8 + 1, np.uint8)
+    found = np.empty(_ROOM * layout.WIDTH, np.int64)
+    tables = np.empty(_ROOM * layout.DEPTH, np.int64)
+    state = np.zeros(layout.SIZE, np.int64)
+    state[layout.CELL] = state[layout.TABLE] = layout.NOWHERE
+    while need := call("page", content, marks, found, tables, state):
+        if need == layout.NEED_ROOM:
+            found = np.concatenate((found, np.empty_like(found)))
+        else:
+            tables = np.concatenate((tables, np.empty_like(tables)))
+    used, count = int(state[layout.FOUND]), int(state[layout.TABLES])
+    rows = tables[1 : count * layout.DEPTH : layout.DEPTH]
+    return found[: used * layout.WIDTH].tolist(), rows.tolist()
 
-    def _pointed(self, tag: str, written: str, start: int, end: int) -> None:
+
+def _clean(text: str) -> str:
+    if not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return text.strip()
+
+
+class _Page:
+    """A page made of what was found in its bytes."""
+
+    def __init__(self, content: bytes, charset: str, errors: str) -> None:
+        self._content, self._charset, self._errors = content, charset, errors
+        found, counts = _scan(content)
+        self.page = Page([Table([[] for _ in range(count)]) for count in counts], [], [])
+        tables = [table.rows for table in self.page.tables]
+        words: list[str] = []
+        numbers = iter(found)
+        for kind, table, row, start, end in zip(*[numbers] * layout.WIDTH, strict=True):
+            if kind == layout.SIMPLE:
+                text = content[start:end].decode().strip()
+                tables[table][row].append(Cell(text, start, end))
+            elif kind == layout.TEXT:
+                words.append(self._text(start, end))
+            elif kind == layout.BREAK:
+                words.append("\n")
+            elif kind == layout.POINTED:
+                self._pointed(row, start, end, fills=bool(table))
+            else:
+                if kind == layout.WRITTEN:
+                    words = [self._text(start, end)]
+                tables[table][row].append(Cell(_clean("".join(words)), start, end))
+                words = []
+
+    def _text(self, start: int, end: int) -> str:
+        return unescape(self._content[start:end].decode(self._charset, self._errors))
+
+    def _pointed(self, named: int, start: int, end: int, *, fills: bool) -> None:
+        """Take the link or field of a tag whose name ends at `named`."""
+        written = self._content[named : end - 1].decode(self._charset, self._errors)
         values = {
             found[1].lower(): unescape(found[2] or found[3] or found[4] or "")
             for found in _ATTRIBUTE.finditer(written)
         }
         target = values.get("href") or values.get("action")
         if target:
-            self.links.append((target, start, end))
-        if tag == "input" and values.get("name") and values.get("value"):
+            self.page.links.append(Link(_clean(target), start, end))
+        name, value = values.get("name"), values.get("value")
+        if fills and name and value:
             kind = values.get("type", "text").lower()
-            self.fields.append((values["name"], kind, values["value"], start, end))
-
-    def _opened(self, tag: str, start: int, end: int) -> None:
-        if tag == "table":
-            self._end_cell(start)
-            table = Table()
-            self.tables.append(table)
-            self._open.append(table)
-        elif tag == "tr" and self._open:
-            self._end_cell(start)
-            self._open[-1].rows.append([])
-        elif tag in {"td", "th"} and self._open:
-            self._end_cell(start)
-            self._cell, self._taken = (end, []), end
-        elif tag == "br" and self._cell:
-            self._cell[1].append("\n")
-
-    def _closed(self, tag: str, start: int) -> None:
-        if tag != "br":
-            self._end_cell(start)
-        if tag == "table" and self._open:
-            self._open.pop()
-
-    def _end_cell(self, end: int) -> None:
-        if not self._cell or not self._open:
-            self._cell = None
-            return
-        start, words = self._cell
-        self._cell = None
-        table = self._open[-1]
-        if not table.rows:
-            table.rows.append([])
-        self.cells.append((table, len(table.rows) - 1, "".join(words), start, end))
+            self.page.fields.append(Field(_clean(name), kind, _clean(value), start, end))
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What is read of a page."""
-
-    tables: list[Table]
-    links: list[Link]
-    fields: list[Field]
-
-
-class _Telling(threading.local):
-    """What is in every page that tells anything; each thread has its own, as Matcher wants it."""
-
-    def __init__(self) -> None:
-        words = (b"<table", b"<input", b"http", b"&#")
-        self.matcher = Matcher(words, caseless=frozenset(range(len(words))))
-
-
-_TELLING: Final = _Telling()
-
-
-def telling(content: bytes) -> bool:
-    """Whether a page can hold tables, filled-in fields or links to elsewhere at all.
-
-    Most have none, and looking takes a hundredth of the time that reading does. Zeros: it is in
-    UTF-16, say, where nothing can be told so simply.
-    """
-    return b"\0" in content or _TELLING.matcher.any(content)
-
-
-def read(content: bytes, charset: str = "utf-8") -> Page:
-    """Return what a page holds. Never raises; a charset not known is read as UTF-8."""
-    try:
-        page = content.decode(charset, "surrogateescape")
-    except (LookupError, UnicodeError):
-        charset = "utf-8"
-        page = content.decode(charset, "surrogateescape")
-    reader = _Reader(page)
-    places = _Places(page, charset)
-
-    def clean(text: str) -> str:
-        if not text.isascii():
-            text = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        return text.strip()
-
-    for table, row, text, start, end in reader.cells:
-        table.rows[row].append(Cell(clean(text), places.at(start), places.at(end)))
-    links = [
-        Link(clean(target), places.at(start), places.at(end)) for target, start, end in reader.links
+def _moved(page: Page, places: _Places) -> Page:
+    """Return a page that was read in UTF-8 with its places in the bytes that it came in."""
+    at = places.at
+    tables = [
+        Table(
+            [[Cell(cell.text, at(cell.start), at(cell.end)) for cell in row] for row in table.rows]
+        )
+        for table in page.tables
     ]
+    links = [Link(link.target, at(link.start), at(link.end)) for link in page.links]
     fields = [
-        Field(clean(name), kind, clean(value), places.at(start), places.at(end))
-        for name, kind, value, start, end in reader.fields
+        Field(one.name, one.kind, one.value, at(one.start), at(one.end)) for one in page.fields
     ]
-    return Page(reader.tables, links, fields)
+    return Page(tables, links, fields)
 
 
 class _Places:
-    """Where characters of a page are in its bytes, without encoding it anew for each."""
+    """Where bytes of a page in UTF-8 are in another charset, without encoding it anew for each."""
 
     _STEP: Final = 4096
 
-    def __init__(self, page: str, charset: str) -> None:
+    def __init__(self, page: str, charset: str, size: int) -> None:
         self._page, self._charset = page, charset
-        # Every character is a byte: the usual thing.
-        self._plain = page.isascii() and len(self._bytes(page[:1])) <= 1
-        if self._plain:
-            return
-        pieces = (page[start : start + self._STEP] for start in range(0, len(page), self._STEP))
-        self._marks = [0, *accumulate(len(self._bytes(piece)) for piece in pieces)]
+        # A mark of the byte order, which is at the beginning of whatever is encoded.
+        self._mark = len("".encode(charset))
+        starts = range(0, max(len(page), 1), self._STEP)
+        pieces = [page[start : start + self._STEP] for start in starts]
+        lengths = [len(self._bytes(piece)) for piece in pieces]
+        first = max(min(size - sum(lengths), self._mark), 0)  # whether the page itself has it
+        self._there = list(accumulate(lengths[:-1], initial=first))
+        self._here = list(accumulate((len(_utf8(piece)) for piece in pieces[:-1]), initial=0))
 
     def _bytes(self, text: str) -> bytes:
-        return text.encode(self._charset, "surrogateescape")
+        return text.encode(self._charset, "surrogateescape")[self._mark :]
 
     def at(self, position: int) -> int:
-        """Return the byte at which a character begins."""
-        if self._plain:
-            return position
-        mark = position // self._STEP
-        return self._marks[mark] + len(self._bytes(self._page[mark * self._STEP : position]))
+        """Return the byte at which a character begins that begins at a byte in UTF-8."""
+        piece = bisect_right(self._here, position) - 1
+        start = piece * self._STEP
+        own = _utf8(self._page[start : start + self._STEP])[: position - self._here[piece]]
+        return self._there[piece] + len(self._bytes(own.decode("utf-8", "surrogatepass")))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -62,19 +62,6 @@ class Matcher:
             rest = range(len(literals), len(literals) + len(patterns))
             self._parts.append((_database(patterns, flags, literal=False), rest, False))
 
-    def any(self, data: Any) -> bool:  # noqa: ANN401 - any buffer
-        """Whether there is a match; not for two threads at once, as nothing here is."""
-        found: list[int] = []
-
-        def take(number: int, *_: object) -> bool:
-            found.append(number)
-            return True
-
-        with suppress(hyperscan.ScanTerminated):
-            for database, _, _ in self._parts:
-                database.scan(data, match_event_handler=take)
-        return bool(found)
-
     def spans(self, data: Any) -> Iterator[tuple[int, int, int]]:  # noqa: ANN401 - any buffer
         """Yield (number, start, end) of all matches, in no particular order."""
         for database, numbers, literal in self._parts:

@@ -28,7 +28,8 @@ import atheris  # noqa: E402 - the path and the mode come first
 
 # Numba does not understand what atheris makes of a function.
 KERNELS = ["walk", "flows", "tcp", "assembly", "link", "transport", "decode", "chains"]
-LEFT = [] if MODE == "plain" else [f"experiments.analysis.capture.{name}" for name in KERNELS]
+LEFT = [f"experiments.analysis.capture.{name}" for name in KERNELS]
+LEFT = [] if MODE == "plain" else [*LEFT, "experiments.analysis.scanning.pages"]
 
 with atheris.instrument_imports(include=["experiments"], exclude=LEFT):
     import frames as f

@@ -28,10 +28,15 @@ if TYPE_CHECKING:
         """Return a number that is known not to be negative: an index that need not be checked."""
         return 0
 
+    def u8(_value: Any, /) -> int:  # noqa: ANN401 - as above
+        """Return a byte: what is computed of bytes alone is computed of many at once."""
+        return 0
+
 else:
     Row = np.void
     i64 = np.int64
     u64 = np.uint64
+    u8 = np.uint8
 
 PLAIN: Final = "plain"  # Python
 COMPILED: Final = "compiled"  # numba

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 SYMBOL: Final = "imlab_"
 # Modules that name compiled functions: SOURCES (the files of their package that these are made of),
 # SIGNATURES and functions().
-PARTS: Final = ("experiments.analysis.capture.exports",)
+PARTS: Final = (
+    "experiments.analysis.capture.exports",
+    "experiments.analysis.scanning.exports",
+)
 _HERE: Final = Path(__file__).parent
 _OWN: Final = ("jit", "native", "compile")
 _UNREACHED: Final = (
@@ -98,7 +101,7 @@ def file_name() -> str:
 
 
 class Compiled:
-    """The functions of `signatures`, called with numpy arrays and numbers."""
+    """The functions of `signatures`, called with numpy arrays, bytes to be read, and numbers."""
 
     def __init__(self, path: Path) -> None:
         """Load an object file."""
@@ -119,12 +122,14 @@ class Compiled:
             address = self._engine.get_function_address(SYMBOL + name)
             self._functions[name] = ctypes.CFUNCTYPE(ctypes.c_int64, *types)(address)
 
-    def __call__(self, name: str, *values: np.ndarray[Any, Any] | int) -> int:
+    def __call__(self, name: str, *values: np.ndarray[Any, Any] | bytes | int) -> int:
         """Call a function."""
         flat: list[Any] = []
         for value in values:
             if isinstance(value, np.ndarray):
                 flat += [value.ctypes.data, len(value)]
+            elif isinstance(value, bytes):
+                flat += [value, len(value)]
             else:
                 flat.append(value)
         return self._functions[name](*flat)
@@ -145,9 +150,10 @@ class Interpreted:
         jit.MODE[0] = mode
         self._functions = functions()
 
-    def __call__(self, name: str, *values: np.ndarray[Any, Any] | int) -> int:
+    def __call__(self, name: str, *values: np.ndarray[Any, Any] | bytes | int) -> int:
         """Call a function."""
-        return int(self._functions[name](*values))
+        arrays = [np.frombuffer(one, np.uint8) if isinstance(one, bytes) else one for one in values]
+        return int(self._functions[name](*arrays))
 
 
 @cache
