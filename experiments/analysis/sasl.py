@@ -33,7 +33,8 @@ def read(mechanism: str, response: bytes) -> list[Credential]:
     if name in {"NTLM", "GSS-SPNEGO"}:
         return ntlm(response)
     reader = _READERS.get("SCRAM" if name.startswith("SCRAM-") else name)
-    return reader(response.decode("utf-8", "replace"), name) if reader else []
+    found = reader(response.decode("utf-8", "replace"), name) if reader else []
+    return [row for row in found if row[1]]  # a password may be left empty
 
 
 def _cram(said: str, name: str) -> list[Credential]:

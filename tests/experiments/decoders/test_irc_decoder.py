@@ -60,6 +60,12 @@ def test_sasl_in_pieces_is_one_response() -> None:
     assert [row.text for row in rows if row.kind == "password"] == ["p" * 600]
 
 
+def test_an_empty_password_is_none() -> None:
+    """Nothing is reported that has no text."""
+    _, rows = read([(C, b"NICK alice\r\nAUTHENTICATE PLAIN\r\nAUTHENTICATE AGFsAA==\r\n")])
+    assert [(row.kind, row.text) for row in rows] == [("user", "alice"), ("user", "al")]
+
+
 def test_a_link_between_servers_is_read() -> None:
     """What servers pass on has its sender before it, whichever side says it."""
     turns: list[Turn] = [
