@@ -6,11 +6,13 @@ FOLDER is made as fuzz_engine.py says, with pytest and hypothesis beside atheris
 byte for the transport, a byte for the decoder (255: whichever recognises the bytes), then turns of
 a byte for who speaks, two for how many bytes, and the bytes. A corpus is made of the conversations
 that the tests of the decoders read. Wrong is what raises, what lies about places and frames, what
-takes 25 seconds, or more than 1.5 GB.
+takes 25 seconds, or more than 1.5 GB. IMLAB_ENGINE=plain and IMLAB_ENGINE=checked choose how the
+compiled functions run, as fuzz_engine.py's MODE does.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from itertools import pairwise
@@ -22,10 +24,15 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "experiments" / "decoder
 
 import atheris  # noqa: E402 - the path comes first
 
-with atheris.instrument_imports(include=["experiments"]):
+# Numba does not understand what atheris makes of a function.
+PLAIN = os.environ.get("IMLAB_ENGINE") == "plain"
+LEFT = [] if PLAIN else ["experiments.analysis.scanning.pages"]
+
+with atheris.instrument_imports(include=["experiments"], exclude=LEFT):
     from conversations import corpus, stream
     from sealed_talk import tls
 
+    from experiments.analysis import markup
     from experiments.analysis.decoders import decode, decoders
     from experiments.analysis.told import told
 
@@ -86,6 +93,9 @@ def main() -> None:
     if not any(kept.iterdir()):
         for number, (protocol, turns) in enumerate(corpus().values()):
             (kept / f"seed-{number:03d}").write_bytes(bytes_of(protocol, turns))
+    # What is compiled at first use is no timeout.
+    markup.telling(b"<table>")
+    markup.read(b"<table><tr><td>cell</td></tr></table>")
     argv = [sys.argv[0], f"-max_total_time={SECONDS}", "-timeout=25", "-rss_limit_mb=1536"]
     atheris.Setup([*argv, "-max_len=32768", *options, str(kept)], one)
     atheris.Fuzz()
