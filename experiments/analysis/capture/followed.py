@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from experiments.analysis.capture.reading import Reading
+    from experiments.analysis.capture.tables import Tables
 
 # What `side` gives at most of one direction; `read` gives any part.
 SIDE_LIMIT: Final = 32 << 20
@@ -31,7 +31,7 @@ class Followed(Stream):
     client, server -- "address:port". forward is the direction from client to server.
     """
 
-    def __init__(self, reading: Reading, flow: int) -> None:  # (not as a dataclass does)
+    def __init__(self, reading: Tables, flow: int) -> None:  # (not as a dataclass does)
         row = reading.flows[flow]
         # Past the frozen dataclass, some of whose fields are properties here.
         self.__dict__.update(
@@ -44,7 +44,7 @@ class Followed(Stream):
         )
 
     flow: int
-    _reading: Reading
+    _reading: Tables
     _row: Any
     _flipped: int
 

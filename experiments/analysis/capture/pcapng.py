@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from experiments.analysis.capture.reading import Reading
+    from experiments.analysis.capture.tables import Tables
 
 _SECTION: Final = 0x0A0D0D0A
 _DESCRIPTION: Final = 1
@@ -21,7 +21,7 @@ _NANOSECONDS: Final = b"\x09"
 
 
 def write_frames(
-    reading: Reading, frames: Iterable[int], path: Path, comments: dict[int, str]
+    reading: Tables, frames: Iterable[int], path: Path, comments: dict[int, str]
 ) -> None:
     """Write frames with their bytes, times (ns) and interfaces; comments by frame."""
     with path.open("wb") as file:

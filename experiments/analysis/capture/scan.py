@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from experiments.analysis import spellings
+from experiments.analysis.capture.followed import Followed
 from experiments.analysis.capture.layout import GAP, RUN, UDP
 from experiments.analysis.compiled import native
 from experiments.analysis.matching import Matcher
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from experiments.analysis.capture.engine import Near
-    from experiments.analysis.capture.reading import Reading
+    from experiments.analysis.capture.tables import Tables
 
 TAIL: Final = 512
 # Of one secret, and of one pattern, so many places are told; the rest is counted.
@@ -295,7 +296,7 @@ class Search:
         if len(places) < MOST_PLACES:
             places[place] = end
 
-    def results(self, reading: Reading) -> tuple[Found, ...]:
+    def results(self, reading: Tables) -> tuple[Found, ...]:
         """Return what was found, in the order of flows and offsets."""
         for number, key, offset, length in self._open:
             self._settle(reading, number, key, offset, length)
@@ -313,8 +314,8 @@ class Search:
             for (flow, direction, start, end, name, form), carried in zip(rows, frames, strict=True)
         )
 
-    def _settle(self, reading: Reading, number: int, key: int, offset: int, length: int) -> None:
-        followed = reading.stream(key >> 1)
+    def _settle(self, reading: Tables, number: int, key: int, offset: int, length: int) -> None:
+        followed = Followed(reading, key >> 1)
         forward = (key & 1) == int(reading.flows[key >> 1]["flipped"])
         whole = self._scanner.clipped.get(number)
         length = len(whole) if whole is not None else length
