@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from experiments.analysis import capture
-from experiments.analysis.capture import layout
+from experiments.analysis.capture import layout, words
 from lab.errors import LabError
 
 if TYPE_CHECKING:
@@ -232,7 +232,10 @@ def _streams(path, reading, transport: str, told) -> Iterator[str]:  # noqa: ANN
             if not same and any(odd):
                 last = int(reading.flows[ours.flow]["last_frame"])
                 others = _otherwise(path, *odd, number, last, end)
-                same = any(_holds(mine, parts, missing) for parts in others)
+                # Bytes that came before the SYN, ACK from which their numbers count: `follow` has
+                # them behind a hole, the engine where they belong.
+                early = len(mine) == _distinct(reading, told, ours.flow, end)
+                same = any(_holds(mine, parts, missing or early) for parts in others)
             if not same:
                 pairs = enumerate(zip(mine, other, strict=False))
                 upto = next((n for n, (a, b) in pairs if a != b), min(len(mine), len(other)))
@@ -251,9 +254,26 @@ def _alike(mine: bytes, other: bytes, missing: int) -> bool:
     return mine == other or (missing > 0 and mine.startswith(other))
 
 
-def _holds(mine: bytes, parts: list[bytes], missing: int) -> bool:
+def _distinct(reading, told, flow: int, end: tuple[str, int]) -> int:  # noqa: ANN001 - see differences
+    """Return how many bytes of different sequence numbers one end of a flow sent."""
+    numbers: set[int] = set()
+    for row, theirs in zip(reading.packets, told, strict=False):
+        if row["flow"] != flow or row["status"] & layout.QUOTED or not row["payload_captured"]:
+            continue
+        address, port = reading.flows[flow]["address"], reading.flows[flow]["port"]
+        sender = words.end(
+            address[row["direction"]][: 4 if reading.flows[flow]["version"] == 4 else 16].tobytes(),
+            int(port[row["direction"]]),
+        )
+        if _end(sender) == end:
+            start = int(theirs["tcp.seq_raw"].split(",")[-1])
+            numbers |= {(start + n) % 2**32 for n in range(int(row["payload_captured"]))}
+    return len(numbers)
+
+
+def _holds(mine: bytes, parts: list[bytes], holes: int) -> bool:
     """Compare one direction with its parts, of which each may end in such a hole."""
-    if not missing:
+    if not holes:
         return mine == b"".join(parts)
     at = 0
     for part in parts:

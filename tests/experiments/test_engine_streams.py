@@ -112,6 +112,23 @@ def test_another_connection_may_begin_with_a_hole(tmp_path: Path) -> None:
         assert stream.missing(forward=False) == 2
 
 
+def test_what_came_before_the_answer_that_it_counts_from_is_in_its_place(tmp_path: Path) -> None:
+    """Another connection's first bytes, captured before its SYN, ACK."""
+    with talk(
+        tmp_path / "a",
+        [
+            *OPEN,
+            (1, 500, 100, f.ACK, b"first "),
+            (1, 2_000_000_001, 70_000, f.ACK, b"second "),
+            (1, 2_000_000_000, 70_000, f.SYN | f.ACK, b""),
+            (1, 2_000_000_008, 70_000, f.ACK, b"and on"),
+        ],
+    ) as reading:
+        (stream,) = reading.followed()
+        assert stream.side(forward=False) == b"first second and on"
+        assert stream.missing(forward=False) == 0
+
+
 def test_a_late_answer_to_a_syn_that_tells_nothing_new_changes_nothing(tmp_path: Path) -> None:
     """What was lost before it and comes again was acknowledged: it is a hole by then."""
     with talk(
