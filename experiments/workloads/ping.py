@@ -18,8 +18,8 @@ COUNT, BYTES, INTERVAL_S, WAIT_S = 4, 32, 0.05, 1
 MAX_COUNT = 1000
 ICMP_HEADER = 8  # bytes
 _REPLY = re.compile(
-    r"^(?P<bytes>\d+) bytes from \S+ icmp_seq=(?P<seq>\d+) ttl=(?P<ttl>\d+) time=(?P<ms>[\d.]+) ms"
-    r"(?P<dup> \(DUP!\))?",
+    r"^(?P<bytes>\d+) bytes from \S+ (?:icmp_)?seq=(?P<seq>\d+) ttl=(?P<ttl>\d+)"
+    r" time=(?P<ms>[\d.]+) ms(?P<dup> \(DUP!\))?",
     re.MULTILINE,
 )
 _SENT = re.compile(r"^(\d+) packets transmitted", re.MULTILINE)
@@ -68,7 +68,7 @@ def run(stage: Stage, parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(said: str, problem: str = "") -> dict[str, Any]:
-    """Read what iputils' ping(8) printed.
+    """Read what ping(8) printed: that of iputils, or busybox's, which counts from 0.
 
     Returns sent, received, loss_percent, ttl (None unless all replies agree), min_ms, avg_ms,
     max_ms, replies [{seq, ttl, time_ms, bytes}] and problem (what it complained about, or None).

@@ -27,6 +27,23 @@ From 192.168.1.20 icmp_seq=1 Destination Host Unreachable
 --- 192.168.1.99 ping statistics ---
 4 packets transmitted, 0 received, +1 errors, 100% packet loss, time 3049ms
 """
+BUSYBOX = """\
+PING 192.168.1.20 (192.168.1.20): 32 data bytes
+40 bytes from 192.168.1.20: seq=0 ttl=64 time=0.160 ms
+40 bytes from 192.168.1.20: seq=1 ttl=64 time=0.054 ms
+40 bytes from 192.168.1.20: seq=1 ttl=64 time=7.310 ms (DUP!)
+
+--- 192.168.1.20 ping statistics ---
+3 packets transmitted, 2 packets received, 1 duplicates, 33% packet loss
+round-trip min/avg/max = 0.052/0.088/0.160 ms
+"""
+
+
+def test_the_ping_of_a_small_system_is_read_as_well() -> None:
+    """Busybox's, on an image of one's own: other words, the same row."""
+    row = ping.parse(BUSYBOX)
+    assert (row["sent"], row["received"], row["loss_percent"], row["ttl"]) == (3, 2, 33.3, 64)
+    assert row["replies"][0] == {"seq": 0, "ttl": 64, "time_ms": 0.16, "bytes": 32}
 
 
 def test_replies_are_counted_once_and_timed() -> None:
