@@ -71,6 +71,7 @@ class Tap:
     ) -> None:
         """Start it; `wait_ready` says when it listens."""
         self.host, self.adapter = host, adapter
+        self._within = session.within
         self._sink = sink
         origin = Origin(adapter, f"{host} {adapter}", os="Linux", application="imlab")
         self._converter = Converter(origin)
@@ -98,7 +99,8 @@ class Tap:
 
     def wait_ready(self) -> None:
         """Return when it listens. Raises LabError with what tcpdump said."""
-        if not self._listening.wait(READY_DEADLINE) or b"listening on" not in self._said:
+        begun = self._listening.wait(self._within(READY_DEADLINE))
+        if not begun or b"listening on" not in self._said:
             raise LabError(
                 f"capturing on {self.host}/{self.adapter}",
                 bytes(self._said).decode(errors="replace") or "it does not start to listen",
@@ -108,8 +110,9 @@ class Tap:
 
     def wait_quiet(self) -> None:
         """Return when no packet has come for a moment: what was sent has been written."""
-        end = time.monotonic() + QUIET_DEADLINE
-        while time.monotonic() - self._last < QUIET_S and time.monotonic() < end:
+        end = time.monotonic() + self._within(QUIET_DEADLINE)
+        quiet = self._within(QUIET_S)
+        while time.monotonic() - self._last < quiet and time.monotonic() < end:
             time.sleep(QUIET_S / 5)
 
     def stop(self) -> Counts:
@@ -120,9 +123,9 @@ class Tap:
         self._stopping = True
         with contextlib.suppress(LabError, OSError):  # counts that are missing speak for themselves
             self._stream.close_stdin()
-            self._stream.wait(END_DEADLINE)
+            self._stream.wait(self._within(END_DEADLINE))
         for thread in self._threads:
-            thread.join(END_DEADLINE)
+            thread.join(self._within(END_DEADLINE))
         counts = parse_counts(bytes(self._said))
         if self._ended_early or self._broken or counts.written != self.packets:
             counts = Counts(counts.written, counts.received, None)

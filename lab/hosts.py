@@ -16,6 +16,7 @@ class Host:
     host_key    -- its pinned public key, one OpenSSH line: "ssh-ed25519 AAAA…".
     private_key -- the key to log in with, in OpenSSH's format; repr hides it.
     patience    -- seconds that a login may take: a machine that is interpreted takes eight.
+    pace        -- how many times as long as on a namespace anything on it may take.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Host:
     host_key: str
     private_key: str = field(repr=False)
     patience: float = 10.0
+    pace: float = 1.0
 
 
 Dial = Callable[[int], socket.socket]

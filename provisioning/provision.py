@@ -47,7 +47,7 @@ def provision(plan: Plan, sessions: Sessions) -> dict[str, tuple[str, ...]]:
             role = roles.find(planned.name)
             context = roles.RoleContext(plan, host, planned.parameters)
             changes.extend(role.apply(session, context))
-            role.probe(session, context, PROBE_DEADLINE)
+            role.probe(session, context, session.within(PROBE_DEADLINE))
         return tuple(changes)
 
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from provisioning.transport import Session
@@ -22,6 +23,8 @@ class Sessions:
         """Log in to the hosts (all of the lab by default). Raises LabError."""
         self.lab = lab
         wanted = list(lab.hosts if hosts is None else hosts)
+        # A host that is as fast as ever may still wait for one of the lab that is not.
+        self._pace = max((host.pace for host in lab.hosts.values()), default=1.0)
         self._open: dict[str, Session] = {}
         pool = ThreadPoolExecutor(max_workers=WORKERS)
         attempts = {name: pool.submit(self._log_in, name) for name in wanted}
@@ -36,7 +39,8 @@ class Sessions:
         pool.shutdown()
 
     def _log_in(self, name: str) -> Session:
-        return Session.open(self.lab.host(name), self.lab.dial(name))
+        host = replace(self.lab.host(name), pace=self._pace)
+        return Session.open(host, self.lab.dial(name))
 
     def __getitem__(self, host: str) -> Session:
         """Return the session of a host. Raises KeyError when it was not asked for."""

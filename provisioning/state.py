@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lab.errors import Fault, LabError
@@ -284,7 +284,8 @@ def apply(session: Session, desired: Desired, facts: Facts | None = None) -> tup
             fault=Fault.SPEC,
             todo="give the host an image that has them",
         )
-    todo = changes(desired, facts)
+    paced = [replace(each, deadline=session.within(each.deadline)) for each in desired.services]
+    todo = changes(replace(desired, services=tuple(paced)), facts)
     words = todo.words()
     if words:
         perform(session, todo)

@@ -105,7 +105,8 @@ class _PromptSocket:
 class Session:
     """An SSH connection to one host, kept open; usable from several threads.
 
-    The host's key is compared with the pinned one, and nothing is added on trust.
+    The host's key is compared with the pinned one, and nothing is added on trust. Deadlines are
+    those of a host that is fast, and are kept by the host's pace: see `within`.
     """
 
     def __init__(self, host: Host, transport: paramiko.Transport) -> None:
@@ -154,6 +155,10 @@ class Session:
         """Say whether the connection still stands, as far as this side knows."""
         return self._transport.is_active()
 
+    def within(self, seconds: float) -> float:
+        """Return how many seconds are given to what has `seconds` on a namespace."""
+        return seconds * self.host.pace
+
     def run(
         self,
         argv: Sequence[str],
@@ -167,7 +172,7 @@ class Session:
         Secrets belong in `stdin`, which appears nowhere. Raises LabError after `deadline`
         seconds, when the connection is lost and, if `check`, for an exit code other than 0.
         """
-        started, before = time.time(), time.monotonic()
+        started, before, deadline = time.time(), time.monotonic(), self.within(deadline)
         until = before + deadline
         doing = f"running on {self.host.name}: {_shown(argv)}"
         channel = self._channel(doing, until)
@@ -199,7 +204,7 @@ class Session:
 
     def stream(self, argv: Sequence[str], *, deadline: float = 10.0) -> Stream:
         """Start a command and return while it runs; deadline (seconds) is for starting it."""
-        doing = f"starting on {self.host.name}: {_shown(argv)}"
+        doing, deadline = f"starting on {self.host.name}: {_shown(argv)}", self.within(deadline)
         channel = self._channel(doing, time.monotonic() + deadline)
         try:
             channel.settimeout(deadline)
@@ -244,14 +249,15 @@ class Session:
                 raise
 
     def _open_sftp(self) -> paramiko.SFTPClient:
-        channel = self._transport.open_session(timeout=SFTP_DEADLINE)
+        patience = self.within(SFTP_DEADLINE)
+        channel = self._transport.open_session(timeout=patience)
         try:
             channel.invoke_subsystem("sftp")
             return paramiko.SFTPClient(channel)
         except (OSError, EOFError, paramiko.SSHException):
             # dropbear without SFTP says yes first, and closes the channel when the program that it
             # wanted to start has ended. A channel opened meanwhile is closed with it now and then.
-            until = time.monotonic() + SFTP_DEADLINE
+            until = time.monotonic() + patience
             while not channel.closed and self._transport.is_active() and time.monotonic() < until:
                 time.sleep(0.01)  # the interval of a probe; paramiko has no event for it
             channel.close()
@@ -274,7 +280,7 @@ class Session:
         The deadline also bounds each later send and receive until settimeout changes it.
         """
         channel = self._tunnel(address, port, deadline)
-        channel.settimeout(deadline)
+        channel.settimeout(self.within(deadline))
         return ChannelSocket(channel)
 
     @contextlib.contextmanager
@@ -286,7 +292,7 @@ class Session:
     def shell(self) -> int:
         """Give the caller's terminal a login shell on the host; return its exit code."""
         doing = f"opening a shell on {self.host.name}"
-        channel = self._channel(doing, time.monotonic() + 10.0)
+        channel = self._channel(doing, time.monotonic() + self.within(10.0))
         try:
             size = terminal_size()
             channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
@@ -309,7 +315,7 @@ class Session:
 
     def _channel(self, doing: str, until: float) -> paramiko.Channel:
         # sshd refuses an eleventh session (MaxSessions) while it has not yet buried the others.
-        refused = min(until, time.monotonic() + REFUSED_DEADLINE)
+        refused = min(until, time.monotonic() + self.within(REFUSED_DEADLINE))
         while True:
             try:
                 return self._transport.open_session(timeout=_left(until))
@@ -322,7 +328,7 @@ class Session:
         doing = f"connecting from {self.host.name} to {address}:{port}"
         try:
             return self._transport.open_channel(
-                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=deadline
+                "direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.within(deadline)
             )
         except paramiko.ChannelException as error:
             raise LabError(

@@ -154,6 +154,14 @@ def test_deadline_of_a_command(session: Session) -> None:
     assert session.run(["echo", "well"]).stdout == b"well\n"
 
 
+def test_deadlines_are_kept_by_the_pace_of_the_host(sshd: Sshd) -> None:
+    """A host that is slow by nature is given as many times as long, for all that it does."""
+    with Session.open(replace(sshd.host, pace=20.0), sshd.dial) as slow:
+        assert slow.within(30) == 600
+        with pytest.raises(LabError, match=r"not done after 2 s"):
+            slow.run(["sleep", "20"], deadline=0.1)
+
+
 def test_output_that_a_background_process_keeps_open(session: Session) -> None:
     """A command that leaves something holding its output is told so at the deadline."""
     with pytest.raises(LabError, match="keeps its output open"):

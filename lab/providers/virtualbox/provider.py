@@ -10,11 +10,11 @@ import random
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Fault, LabError
-from lab.hosts import Host
 from lab.ledger import Ledger
 from lab.plan import Plan
 from lab.providers.base import lab_login, unreachable
@@ -27,7 +27,7 @@ from lab.seed import seed_iso
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from lab.hosts import Dial
+    from lab.hosts import Dial, Host
     from lab.plan import PlannedHost
     from lab.providers.base import Finding, Order
 
@@ -36,10 +36,12 @@ BASES = "bases.json"  # in the lab's folder: the disks that VirtualBox opened fo
 PORTS = range(20000, 30000)  # below those that systems give to whoever asks for any
 PATIENCE = 5.0  # seconds for a connection to a machine
 #: Seconds until sshd answers: with hardware virtualisation; interpreted; installing itself first.
-BOOTING, INTERPRETED, INSTALLING = 120.0, 900.0, 7200.0
+BOOTING, INTERPRETED, INSTALLING = 120.0, 3600.0, 7200.0
 LOGIN = (
     180.0  # seconds for a login to a machine that may be interpreted: eight, on a quiet computer
 )
+#: How many times as long as on a namespace anything may take on a machine that is interpreted.
+PACE = 30.0
 MAKING_A_MACHINE, STARTING = 60.0, 300.0  # seconds
 IMPORTING = 1800.0  # seconds more for a machine that is imported or installs itself
 ENDING_A_MACHINE = 10.0  # seconds, besides the deadline that is given
@@ -97,7 +99,8 @@ class VirtualBoxProvider:
         bridges = list(dict.fromkeys(name for job in made for name in job.bridges))
         for host in real:
             this_machine.check_addresses(host, bridges, configure=order.configure_machine)
-        self._note(order, ledger, folder, made, agent)
+        interpreted = not seen["hardware"]
+        self._note(order, ledger, folder, made, agent, interpreted=interpreted)
         slow = any(job.order["source"]["kind"] != "disk" for job in made)
         patience = MAKING_A_MACHINE * (1 + len(made)) + IMPORTING * slow
         uuids = agent.ask(
@@ -110,16 +113,23 @@ class VirtualBoxProvider:
         for job, uuid in zip(made, uuids, strict=True):
             if uuid != job.uuid:  # an imported machine has one of VirtualBox's choice
                 ledger.disown(self.name, "machine", job.uuid)
-                ledger.own(self.name, "machine", uuid, **_facts(job))
+                ledger.own(self.name, "machine", uuid, **_facts(job, interpreted=interpreted))
         order.note("starting machines")
         agent.ask("start", uuids=uuids, deadline=STARTING, **_how_to_start())
         self.calls["create"] = agent.calls
         installing = any(job.order["source"]["kind"] == "unattended" for job in made)
-        self.ssh_deadline = BOOTING if seen["hardware"] else INTERPRETED
+        self.ssh_deadline = INTERPRETED if interpreted else BOOTING
         self.ssh_deadline = INSTALLING if installing else self.ssh_deadline
 
-    def _note(
-        self, order: Order, ledger: Ledger, folder: Path, made: list[jobs.Job], agent: Agent
+    def _note(  # noqa: PLR0913 - what is known of the lab by then
+        self,
+        order: Order,
+        ledger: Ledger,
+        folder: Path,
+        made: list[jobs.Job],
+        agent: Agent,
+        *,
+        interpreted: bool,
     ) -> None:
         """Put on record what is about to be made; then write what is not VirtualBox's."""
         bases = sorted({job.base for job in made if job.base})
@@ -127,7 +137,7 @@ class VirtualBoxProvider:
         for base in bases:
             ledger.own(self.name, "base", base, opened=base not in open_before)
         for job in made:
-            ledger.own(self.name, "machine", job.uuid, **_facts(job))
+            ledger.own(self.name, "machine", job.uuid, **_facts(job, interpreted=interpreted))
         folder.mkdir(mode=0o700, exist_ok=True)
         # For a record that is cut short: machines and disks tell whose they are, bases do not.
         (folder / BASES).write_text(json.dumps([b for b in bases if b not in open_before]))
@@ -198,8 +208,10 @@ class VirtualBoxProvider:
         """Log in with the lab's own keys; to this machine with the user's."""
         if any(host.name == planned.name for host in _this_machine(record)):
             return this_machine.login(planned)
-        login = lab_login(record, planned)
-        return Host(login.name, login.user, login.host_key, login.private_key, LOGIN)
+        machines = [row for row in record.get("owns", ()) if row["provider"] == self.name]
+        interpreted = any(row.get("interpreted") for row in machines)
+        pace = PACE if interpreted else 1.0
+        return replace(lab_login(record, planned), patience=LOGIN, pace=pace)
 
     def dial(self, ledger: Ledger, host: str) -> Dial:
         """Connect through the port that leads to the machine's sshd, the only way in."""
@@ -283,8 +295,9 @@ def _how_to_start() -> dict[str, Any]:
     }
 
 
-def _facts(job: jobs.Job) -> dict[str, Any]:
-    return {"host": job.host, "port": job.port, "mac": job.mac, "label": job.name}
+def _facts(job: jobs.Job, *, interpreted: bool) -> dict[str, Any]:
+    named = {"host": job.host, "port": job.port, "mac": job.mac, "label": job.name}
+    return {**named, "interpreted": interpreted}
 
 
 def _hosts(record: Mapping[str, Any]) -> list[PlannedHost]:
