@@ -20,6 +20,8 @@ from experiments.capture import Captures
 from experiments.definition import check
 from experiments.evidence import RunFolder, canonical
 from lab import images as image_cache
+from lab import providers
+from lab.providers.base import image_label
 from lab.version import VERSION
 
 if TYPE_CHECKING:
@@ -111,9 +113,10 @@ def _run(
     folder.write("spec.yaml", record.get("spec_text") or "")
     folder.write("plan.json", plan.to_json())
     folder.write("experiment.yaml", experiment.text)
-    folder.write("logs/run.log", "\n".join(log) + "\n")
     folder.write("images.json", _images(record))
-    folder.write("logs/packages.json", canonical(_packages(request.lab, sessions)))
+    folder.write("logs/packages.json", canonical(_packages(request.lab, sessions, told)))
+    software = {**_software(record), **_kernels(request.lab, sessions)}
+    folder.write("logs/run.log", "\n".join(log) + "\n")
     finished = datetime.now(UTC)
     durations["run"] = round((finished - started).total_seconds(), 4)
     folder.seal(
@@ -123,7 +126,7 @@ def _run(
         experiment=experiment.data,
         spec_text=record.get("spec_text") or "",
         plan=plan.to_json(),
-        software=_software(record),
+        software=software,
         durations_s=durations,
         links=record.get("links", []),
     )
@@ -167,15 +170,47 @@ def merged(results: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _packages(lab: Lab, sessions: Sessions) -> dict[str, dict[str, str]]:
-    """Return the package versions of one host of each image, as the host itself tells them."""
-    by_image = {host.image: host.name for host in lab.plan.hosts}
+def _packages(
+    lab: Lab, sessions: Sessions, note: Callable[[str], None]
+) -> dict[str, dict[str, str]]:
+    """Return the package versions of one host of each image, as the host itself tells them.
+
+    An image of one's own may be of a system without dpkg: such a host tells none.
+    """
+    by_image = {
+        image_label(host.image, providers.get(host.provider).image_form or "rootfs"): host.name
+        for host in lab.plan.hosts
+    }
     packages = {}
     for image, host in by_image.items():
-        listed = sessions[host].run(["dpkg-query", "-W", "-f", "${Package}\t${Version}\n"])
+        query = ["dpkg-query", "-W", "-f", "${Package}\t${Version}\n"]
+        listed = sessions[host].run(query, check=False)
+        if listed.exit_code != 0:
+            note(f"{host} does not tell its packages: dpkg-query gave {listed.exit_code}")
+            continue
         rows = [line.split("\t") for line in listed.stdout.decode().splitlines()]
         packages[image] = {name: version for name, version in rows if version}
     return packages
+
+
+def _kernels(lab: Lab, sessions: Sessions) -> dict[str, str]:
+    """Return what the hosts run on, as they tell it: a kernel, or kernels each with its hosts.
+
+    Namespaces have the machine's, all of them; any other host has one of its own.
+    """
+    asked: dict[tuple[bool, str], str] = {}
+    hosts: dict[str, list[str]] = {}
+    for host in lab.plan.hosts:
+        shares = providers.get(host.provider).image_form == "rootfs"
+        whose = (shares, host.provider if shares else host.name)
+        if whose not in asked:
+            said = sessions[host.name].run(["uname", "-sr"], check=False)  # Windows has none
+            asked[whose] = said.stdout.decode(errors="replace").strip()
+        hosts.setdefault(asked[whose], []).append(host.name)
+    hosts.pop("", None)
+    each = [f"{kernel} ({', '.join(names)})" for kernel, names in hosts.items()]
+    told = "; ".join(each) if len(each) > 1 else next(iter(hosts), "")
+    return {"kernel of hosts": told} if told else {}
 
 
 def _images(record: dict[str, Any]) -> dict[str, Any]:

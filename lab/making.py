@@ -20,7 +20,7 @@ from lab.bootstrap import KeyPair, LabKeys, host_files, make_keys
 from lab.errors import Fault, LabError
 from lab.ledger import Ledger
 from lab.patches import patches_of
-from lab.providers.base import Anchor, Maker, Order
+from lab.providers.base import Anchor, Maker, Order, image_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +56,7 @@ def make(plan: Plan, images: Images, order: Order, spec: tuple[str, str]) -> Led
         "spec_path": spec[0],
         "spec_text": spec[1],
         "images": {
-            (name if maker.image_form == "rootfs" else f"{name} ({maker.image_form})"): image.key
+            image_label(name, maker.image_form): image.key
             for maker in makers
             for name, image in orders[maker.name].images.items()
         },

@@ -41,6 +41,11 @@ class Image:
     lock: Path
 
 
+def image_label(name: str, form: str) -> str:
+    """Return what an image is called in records, where one name may be there in two forms."""
+    return name if form == "rootfs" else f"{name} ({form})"
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Everything that a provider needs to make its part of a lab.
