@@ -41,7 +41,7 @@ NAME = {"name": "which lab; the spec's own name, or the only lab there is, by de
     name="lab-up",
     help={
         "spec": "a file, or a name in vm_specs/",
-        "provider": "what makes the hosts of which the spec does not say it",
+        "provider": "what makes the hosts of which the spec does not say it; HOST=NAME, for one",
         "configure-machine": "let the network of this machine be changed where the spec wants it",
         "name": "another name, so that several labs of one spec run side by side",
         "dry-run": "show the plan and make nothing",
@@ -198,7 +198,7 @@ def lab_capture(_: Context, host: str, adapter: str = "", name: str = "") -> Non
     positional=["experiment"],
     help={
         "experiment": "a file, a name in experiments/definitions/, or a series to go on with",
-        "provider": "what makes the hosts, if the lab is not up yet",
+        "provider": "what makes the hosts, if the lab is not up yet; HOST=NAME, for one",
         "browser": "drive a real Chromium on the peer",
         "keep": "leave the lab up afterwards",
         "out": "folder of the runs",

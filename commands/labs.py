@@ -18,10 +18,14 @@ from lab.making import uninterrupted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from lab.image_recipe import Recipe
+    from lab.image_recipe import Form, Recipe
+    from lab.making import Images
     from lab.plan import Plan
     from lab.providers.base import Image
     from provisioning.transport import Session
+
+    #: Recipes by the image's name and form.
+    Recipes = Mapping[tuple[str, Form], Recipe]
 
 SPECS = Path(__file__).resolve().parent.parent / "vm_specs"
 DEFAULT_SPEC = "paper"
@@ -71,7 +75,8 @@ def plan_of(
 ) -> Plan:
     """Read, check and plan a spec; with `browser`, on images that have one where there are such.
 
-    provider -- what makes the hosts of which the spec does not say it.
+    provider -- what makes the hosts of which the spec does not say it, or HOST=PROVIDER for a
+                host of which it may: see providers.chosen.
 
     Raises LabError with all faults of the spec.
     """
@@ -82,7 +87,21 @@ def plan_of(
     from provisioning.provision import faults as role_faults  # noqa: PLC0415 - as above
 
     spec = load_spec(path, roles=roles.names(), images=recipe_names(), providers=providers.names())
-    plan = make_plan(spec, name=name, provider=provider, folder=path.parent.absolute())
+    default, by_host = providers.chosen(provider)
+    if unknown := sorted(set(by_host) - set(spec.hosts)):
+        raise LabError(
+            f"choosing who makes the hosts of {path}",
+            f"it has no host {', '.join(unknown)}; it has: {', '.join(spec.hosts)}",
+            fault=Fault.USER,
+            todo="name one of these before the '='",
+        )
+    plan = make_plan(
+        spec,
+        name=name,
+        provider=default or providers.DEFAULT,
+        providers=by_host,
+        folder=path.parent.absolute(),
+    )
     if browser:
         known = recipe_names()
         plan = replace(
@@ -129,15 +148,15 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
     provider: str = providers.DEFAULT,
     browser: bool = False,
     configure_machine: bool = False,
-    recipes: Mapping[str, Recipe] | None = None,
+    bases: Images | None = None,
     note: Callable[..., None] = lambda *_: None,
     held: contextlib.ExitStack | None = None,
 ) -> Raised:
     """Put a lab up and provision it. Safe to repeat. Raises LabError.
 
     Interrupted, a lab that this call has made goes again; one that was there stays.
-    recipes -- what images are made of instead of the recipes of their names.
-    held -- gets the claim on the lab's hosts, for who goes on working on them.
+    bases -- where base images come from; the cache, which builds what is missing, by default.
+    held  -- gets the claim on the lab's hosts, for who goes on working on them.
     """
     from provisioning.provision import prepare as prepare_roles  # noqa: PLC0415 - not for lab-run …
 
@@ -155,7 +174,7 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
         prepare_roles(plan)
     lab, new = lifecycle.up(
         plan,
-        images(note, recipes),
+        bases or images(note),
         spec=(str(path), text),
         configure_machine=configure_machine,
         note=note,
@@ -174,17 +193,25 @@ def bring_up(  # noqa: PLR0913 - where the lab comes from, and how to go about i
         raise
 
 
-def images(
-    note: Callable[..., None], recipes: Mapping[str, Recipe] | None = None
-) -> Callable[[str, set[str]], Mapping[str, Image]]:
+def images(note: Callable[..., None], recipes: Recipes | None = None) -> Images:
     """Return what gives the life cycle its base images, building what is missing.
 
-    recipes -- what images are made of instead of the recipes of their names.
+    recipes -- what images are made of instead of the recipes of their names: by name and form.
+               A form that is not there is made of the root file system's, if that is.
     """
+    from lab.image_recipe import in_form  # noqa: PLC0415 - not for lab-run, lab-shell …
+
     others = recipes or {}
 
+    def other(image: str, form: Form) -> Recipe | None:
+        rootfs = others.get((image, "rootfs"))
+        return others.get((image, form)) or (in_form(rootfs, form) if rootfs else None)
+
     def found(form: str, wanted: set[str]) -> Mapping[str, Image]:
-        return {image: _ensure(form, image, note, others.get(image)) for image in sorted(wanted)}
+        called: Form = "disk" if form == "disk" else "rootfs"
+        return {
+            image: _ensure(called, image, note, other(image, called)) for image in sorted(wanted)
+        }
 
     return found
 
@@ -200,14 +227,14 @@ def provision(lab: lifecycle.Lab) -> dict[str, tuple[str, ...]]:
     return changes
 
 
-def _ensure(form: str, name: str, note: Callable[..., None], recipe: Recipe | None) -> Image:
+def _ensure(form: Form, name: str, note: Callable[..., None], recipe: Recipe | None) -> Image:
     from lab import images  # noqa: PLC0415 - not for lab-run, lab-shell …
     from lab.providers.base import Image  # noqa: PLC0415 - as above
 
     def told(phase: str, share: float | None) -> None:
         note(f"image {name}: {phase}", share)
 
-    ref = images.ensure_image(name, told, "disk" if form == "disk" else "rootfs", recipe)
+    ref = images.ensure_image(name, told, form, recipe)
     return Image(ref.name, ref.key, ref.path, ref.lock)
 
 

@@ -21,7 +21,7 @@ JSON = {"json": "print JSON for programs"}
     positional=["run"],
     help={
         "run": "a run's name, folder or archive, or 'last'",
-        "provider": "what makes the hosts, instead of what made them then",
+        "provider": "what makes the hosts, instead of what made them then; HOST=NAME, for one",
         "out": "folder of the runs",
         "strict": "exit 1 also when a measure lies outside of what it was",
         "their-recipes": "build images by the run's recipes where ours differ (runs its commands)",

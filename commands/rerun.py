@@ -18,7 +18,8 @@ from lab.plan import Plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from lab.image_recipe import Recipe
+    from lab.image_recipe import Form, Recipe
+    from lab.making import Images
     from lab.spec import LabSpec
 
 
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 class Options:
     """How `rerun` goes about it.
 
-    provider       -- what makes the hosts, instead of what made them then.
+    provider       -- what makes the hosts, instead of what made them then (providers.chosen).
     their_recipes  -- build images of the run's recipes where ours have changed. These are
                       commands of whoever made the run, run as root of a user namespace.
     strict         -- measures count, too, not the verdicts alone.
+    bases          -- where base images come from, instead of the cache.
     """
 
     out: Path = runs.RUNS
     provider: str = ""
     their_recipes: bool = False
     strict: bool = False
+    bases: Images | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +71,16 @@ def rerun(name: str, options: Options, note: Callable[..., None] = lambda *_: No
         experiment = definition.parse(
             (path / "experiment.yaml").read_text("utf-8"), f"reading the experiment of {path.name}"
         )
-        outcome = runs.run(experiment, spec, _as_then(path, spec, options), note)
+        outcome = runs.run(experiment, spec, _as_then(path, spec, options, note), note)
         note("comparing")
         comparison = compare(path, outcome.folder)
     same = comparison["equal"] and not (options.strict and outside(comparison))
     return Rerun(outcome.folder, comparison, same)
 
 
-def _as_then(path: Path, spec_file: Path, options: Options) -> runs.Options:
+def _as_then(
+    path: Path, spec_file: Path, options: Options, note: Callable[..., None]
+) -> runs.Options:
     """Return how the run was made: lab's name, provider, browser, image recipes."""
     from lab.spec import load_spec  # noqa: PLC0415 - only here
 
@@ -90,8 +95,7 @@ def _as_then(path: Path, spec_file: Path, options: Options) -> runs.Options:
             fault=Fault.USER,
             todo=f"./inv lab-down --name {then.lab}",
         )
-    made_by = [h.provider for h in then.hosts if spec.hosts[h.name].provider is None]
-    provider = options.provider or next(iter(made_by), providers.DEFAULT)
+    provider = makers(then, spec, options.provider)
     browser = any(
         host.image == spec.hosts[host.name].image + labs.BROWSER
         for host in then.hosts
@@ -99,14 +103,31 @@ def _as_then(path: Path, spec_file: Path, options: Options) -> runs.Options:
     )
     listed = "images.json" in manifest["files"]
     images = folder.read_json("images.json") if listed and options.their_recipes else {}
-    recipes = _recipes(images)
-    return runs.Options(then.lab, provider, options.out, browser=browser, recipes=recipes)
+    bases = options.bases or labs.images(note, _recipes(images))
+    return runs.Options(then.lab, provider, options.out, browser=browser, bases=bases)
 
 
-def _recipes(images: Mapping[str, Any]) -> dict[str, Recipe]:
+def makers(then: Plan, spec: LabSpec, chosen: str) -> str:
+    """Return who makes the hosts: who made them then, but for those of which it is chosen now."""
+    default, by_host = providers.chosen(chosen)
+    said = {name: host.provider for name, host in spec.hosts.items()}
+    made = {host.name: host.provider for host in then.hosts}
+    free = [host for host in made if said[host] is None]
+    usual = default or next((made[host] for host in free), providers.DEFAULT)
+    if default:
+        made |= dict.fromkeys(free, default)
+    others = {host: name for host, name in made.items() if name != (said[host] or usual)} | by_host
+    return ",".join([usual, *(f"{host}={name}" for host, name in others.items())])
+
+
+def _recipes(images: Mapping[str, Any]) -> dict[tuple[str, Form], Recipe]:
     from lab.image_recipe import Recipe  # noqa: PLC0415 - only here
+    from lab.images import form_called  # noqa: PLC0415 - only here
 
-    return {image["name"]: Recipe.from_json(image["recipe"]) for image in images.values()}
+    return {
+        (image["name"], form_called(image["form"])): Recipe.from_json(image["recipe"])
+        for image in images.values()
+    }
 
 
 def _refuse_elsewhere(path: Path, spec: LabSpec) -> None:

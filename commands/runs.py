@@ -16,9 +16,9 @@ from lab.errors import Fault, LabError
 from lab.making import uninterrupted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from lab.image_recipe import Recipe
+    from lab.making import Images
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 
@@ -27,7 +27,7 @@ RUNS = Path(__file__).resolve().parent.parent / "runs"
 class Options:
     """How `run` goes about it. keep: leave a lab up that was put up for the run.
 
-    recipes -- what images are made of instead of the recipes of their names.
+    bases -- where base images come from; the cache, which builds what is missing, by default.
     """
 
     name: str | None = None
@@ -35,7 +35,7 @@ class Options:
     out: Path = RUNS
     browser: bool = False
     keep: bool = False
-    recipes: Mapping[str, Recipe] | None = None
+    bases: Images | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def run(
                 name=options.name,
                 provider=options.provider,
                 browser=options.browser,
-                recipes=options.recipes,
+                bases=options.bases,
                 note=note,
                 held=held,
             )

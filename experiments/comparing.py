@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.judge import assess
 from experiments.measures import Estimate, Measure, estimate, of_run
 from lab.errors import Fault, LabError
+from lab.image_recipe import Recipe, in_form
+from lab.images import form_called
 from lab.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,8 +28,9 @@ def compare(first: Path, second: Path) -> dict[str, Any]:
     measures     -- a row a measure: name, unit, first, second (estimates or None), within: whether
                     their intervals of 95 % meet; None where one of them has none.
     environment  -- what differs of software and machine: what, first, second.
-    packages     -- by image: name, first, second of each package that differs.
-    recipes      -- images whose recipe differs.
+    packages     -- by image of the second: name, first, second of each package that differs.
+    recipes      -- images of the second whose recipe differs. An image that was there in another
+                    form is held against that; what a form alone has is no difference.
     plan         -- where the plans differ: path, first, second.
     Raises LabError for a run that cannot be read.
     """
@@ -147,13 +150,15 @@ def _images(judgement: Judgement) -> dict[str, Any]:
 
 
 def _packages(one: Judgement, other: Judgement) -> dict[str, list[dict[str, Any]]]:
-    """Return, by image of both, the packages that differ; of another form, the same recipe's."""
-    first, second = _by_name(_images(one)), _by_name(_images(other))
+    """Return, by image, the packages that differ; of two forms, among those that both have."""
     found = {}
-    for name in sorted(set(first) & set(second)):
-        rows = differing(first[name]["packages"], second[name]["packages"], nested=False)
-        if rows:
-            found[name] = [
+    for label, first, second in _pairs(one, other):
+        then, now = first["packages"], second["packages"]
+        if first["form"] != second["form"]:
+            then = {name: version for name, version in then.items() if name in now}
+            now = {name: version for name, version in now.items() if name in then}
+        if rows := differing(then, now, nested=False):
+            found[label] = [
                 {"package": row["path"], "first": row["first"], "second": row["second"]}
                 for row in rows
             ]
@@ -161,14 +166,32 @@ def _packages(one: Judgement, other: Judgement) -> dict[str, list[dict[str, Any]
 
 
 def _recipes(one: Judgement, other: Judgement) -> list[str]:
-    first, second = _by_name(_images(one)), _by_name(_images(other))
-    return sorted(
-        name for name in set(first) & set(second) if first[name]["recipe"] != second[name]["recipe"]
+    return [label for label, first, second in _pairs(one, other) if not _same_recipe(first, second)]
+
+
+def _same_recipe(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Tell whether two images are of one recipe, each in its form."""
+    if first["form"] == second["form"]:
+        return bool(first["recipe"] == second["recipe"])
+    of_form = {image["form"]: Recipe.from_json(image["recipe"]) for image in (first, second)}
+    rootfs = of_form.pop("rootfs", None)
+    return rootfs is not None and all(
+        in_form(rootfs, form_called(form)) == recipe for form, recipe in of_form.items()
     )
 
 
-def _by_name(images: dict[str, Any]) -> dict[str, Any]:
-    return {image["name"]: image for image in images.values()}
+def _pairs(one: Judgement, other: Judgement) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Return the second run's images by what they are called, each with the one of the first.
+
+    That is of the same form, if there was one, else of the form that there was.
+    """
+    first = _images(one)
+    pairs = []
+    for label, image in sorted(_images(other).items()):
+        named = [then for then in first.values() if then["name"] == image["name"]]
+        named.sort(key=lambda then: then["form"] != image["form"])
+        pairs += [(label, then, image) for then in named[:1]]
+    return pairs
 
 
 def _plan(judgement: Judgement) -> dict[str, Any]:

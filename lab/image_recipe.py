@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,26 +113,43 @@ def load_recipe(name: str, form: Form = "rootfs") -> Recipe:
             todo=f"choose one of them, or add {RECIPES.name}/{name}.yaml",
         )
     data = _load(name, ())
-    if form != "rootfs":
-        more = _load(f"forms/{form}", ())
-        needs = int(data.get("needs_mib", 0)) + int(more["needs_mib"])
-        description = f"{data.get('description')}: {more['description']}"
-        data = {**_merged(data, more), "needs_mib": needs, "description": description}
     missing = [key for key in _REQUIRED if key not in data]
     if missing:
         raise _faulty(name, f"missing: {', '.join(missing)}")
-    return Recipe(
+    recipe = Recipe(
         name=name,
         description=str(data["description"]),
         suite=str(data["suite"]),
         needs_mib=int(data["needs_mib"]),
         packages=tuple(data["packages"]),
         debconf=tuple(data.get("debconf", ())),
-        files=tuple(
-            RecipeFile(path, entry["content"], int(str(entry.get("mode", "644")), 8))
-            for path, entry in sorted(data.get("files", {}).items())
-        ),
+        files=_files(data),
         commands=tuple(tuple(command) for command in data.get("commands", ())),
+    )
+    return in_form(recipe, form)
+
+
+def in_form(recipe: Recipe, form: Form) -> Recipe:
+    """Return a root file system's recipe with what `form` wants in addition."""
+    if form == "rootfs":
+        return recipe
+    more = _load(f"forms/{form}", ())
+    files = {file.path: file for file in (*recipe.files, *_files(more))}
+    return replace(
+        recipe,
+        description=f"{recipe.description}: {more['description']}",
+        needs_mib=recipe.needs_mib + int(more["needs_mib"]),
+        packages=(*recipe.packages, *more["packages"]),
+        debconf=(*recipe.debconf, *more.get("debconf", ())),
+        files=tuple(files[path] for path in sorted(files)),
+        commands=(*recipe.commands, *(tuple(command) for command in more.get("commands", ()))),
+    )
+
+
+def _files(data: dict[str, Any]) -> tuple[RecipeFile, ...]:
+    return tuple(
+        RecipeFile(path, entry["content"], int(str(entry.get("mode", "644")), 8))
+        for path, entry in sorted(data.get("files", {}).items())
     )
 
 

@@ -173,9 +173,13 @@ def _is_foreign(record: dict[str, Any]) -> bool:
 
 
 def prepare(name: str, provider: str = providers.DEFAULT) -> None:
-    """Let the provider begin while the plan is being made, if that lab has to be created."""
+    """Let the provider begin while the plan is being made, if that lab has to be created.
+
+    provider -- as providers.chosen reads it.
+    """
+    default, _ = providers.chosen(provider)
     if UP[status(name).state] in {"create", "recreate"}:
-        providers.get(provider).prepare()
+        providers.get(default or providers.DEFAULT).prepare()
 
 
 def faults(plan: Plan) -> list[str]:

@@ -28,7 +28,7 @@ from lab.spec.checks import check, network_of
 from lab.spec.errors import SpecError, SpecFault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from lab.spec.machines import OwnImageSpec
     from lab.spec.models import AdapterSpec, HostSpec, LabSpec
@@ -44,13 +44,15 @@ def make_plan(
     *,
     name: str | None = None,
     provider: str = DEFAULT_PROVIDER,
+    providers: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Plan:
     """Decide everything about a lab.
 
-    name     -- what it is called instead of the spec's name.
-    provider -- what makes the hosts that do not say it themselves.
-    folder   -- what files that the spec names are relative to; the current one by default.
+    name      -- what it is called instead of the spec's name.
+    provider  -- what makes the hosts that do not say it themselves.
+    providers -- by host: what makes it, whatever it says itself.
+    folder    -- what files that the spec names are relative to; the current one by default.
 
     Raises SpecError for a name that no lab can have, and for a spec built in Python whose values
     do not fit together; one that load_spec returned has passed that.
@@ -62,13 +64,18 @@ def make_plan(
     ]
     if faults:
         raise SpecError(f"lab {spec.name!r}", faults)
+
+    def made_by(host: str) -> str:
+        return (providers or {}).get(host) or spec.hosts[host].provider or provider
+
     macs = _macs(spec.name, ((h, a) for h, host in spec.hosts.items() for a in host.adapters))
     return Plan(
         lab=spec.name,
         description=spec.description,
         networks=tuple(PlannedNetwork(n, str(w.subnet)) for n, w in spec.networks.items()),
         hosts=tuple(
-            _host(spec, name, macs, provider, folder or Path.cwd()) for name in creation_order(spec)
+            _host(spec, name, macs, made_by(name), folder or Path.cwd())
+            for name in creation_order(spec)
         ),
         accounts=tuple(
             PlannedAccount(name, account.password.get_secret_value())
@@ -141,7 +148,7 @@ def _host(
         cpus=host.cpus,
         disk_mib=host.disk,
         on=host.on,
-        provider=host.provider or provider,
+        provider=provider,
         firmware=host.firmware,
         reach=_reach(host, folder),
         adapters=tuple(

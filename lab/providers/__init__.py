@@ -12,7 +12,7 @@ from lab.plan import DEFAULT_PROVIDER as DEFAULT
 if TYPE_CHECKING:
     from lab.providers.base import Provider
 
-__all__ = ["DEFAULT", "get", "names"]
+__all__ = ["DEFAULT", "chosen", "get", "names"]
 
 
 def names() -> list[str]:
@@ -28,3 +28,26 @@ def get(name: str) -> Provider:
 
     provider: Provider = table.load(__name__, names(), "provider", name).PROVIDER
     return provider
+
+
+def chosen(text: str) -> tuple[str, dict[str, str]]:
+    """Read who makes which hosts: NAME, HOST=NAME, or several of these with commas between.
+
+    Returns who makes the hosts of which nothing is said, "" if that is not in the text, and by
+    host who makes the others, whatever the spec says. Raises LabError for a provider that there
+    is not, and for two answers to one question.
+    """
+    from lab.errors import Fault, LabError  # noqa: PLC0415 - see above
+
+    found: dict[str, str] = {}
+    for part in filter(None, text.split(",")):
+        host, _, name = part.rpartition("=")
+        get(name)
+        if found.setdefault(host, name) != name:
+            raise LabError(
+                f"choosing who makes the hosts by {text!r}",
+                f"of {host or 'the hosts that are not named'} it says two things",
+                fault=Fault.USER,
+                todo="name one provider, and HOST=PROVIDER for hosts that another one makes",
+            )
+    return found.pop("", ""), found

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from commands import labs, rerun
 from experiments import pack
 from experiments.evidence import RunFolder
 from experiments.judge import judge
+from lab.spec import load_spec
 
 pytestmark = pytest.mark.lab
 PROJECT = Path(__file__).resolve().parents[2]
@@ -138,6 +140,46 @@ def test_a_provider_that_cannot_is_told_before_anything_is_made(made: Path, tmp_
     assert done.returncode == 2
     assert "alice" in done.stderr
     assert not list(tmp_path.glob("x/*"))
+
+
+def test_a_host_that_is_not_there_is_told_when_it_is_given_to_a_provider(
+    made: Path, tmp_path: Path
+) -> None:
+    """--provider HOST=PROVIDER of another lab: exit code 2, and the hosts that there are."""
+    words = ("rerun", str(made), "--provider", "carol=netns", "--out", str(tmp_path / "x"))
+    done = call(PROJECT, tmp_path / "state", *words)
+    assert done.returncode == 2
+    assert "it has no host carol; it has: alice, bob" in " ".join(done.stderr.split())
+    assert not list(tmp_path.glob("x/*"))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "again"),
+    [
+        ("netns", "", "netns"),
+        ("guest=virtualbox", "", "netns,guest=virtualbox"),
+        ("netns", "guest=virtualbox", "netns,guest=virtualbox"),
+        ("guest=virtualbox", "netns", "netns"),
+        ("virtualbox", "host=netns,peer=netns", "virtualbox,host=netns,peer=netns"),
+    ],
+)
+def test_hosts_are_made_as_then_but_for_those_of_which_it_is_said(
+    then: str, now: str, again: str
+) -> None:
+    """Of the paper's lab, whose spec does not say it; and so that the plan comes out right."""
+    path = labs.spec_path("paper")
+    plan = labs.plan_of(path, provider=then)
+    found = rerun.makers(plan, load_spec(path), now)
+    assert labs.plan_of(path, provider=found) == labs.plan_of(path, provider=again)
+
+
+def test_what_a_spec_says_of_its_hosts_stays_unless_they_are_named() -> None:
+    """vm_specs/mixed.yaml: --provider alone changes none of them, HOST=PROVIDER does."""
+    path = labs.spec_path("mixed")
+    plan, spec = labs.plan_of(path), load_spec(path)
+    assert labs.plan_of(path, provider=rerun.makers(plan, spec, "virtualbox")) == plan
+    found = labs.plan_of(path, provider=rerun.makers(plan, spec, "guest=netns"))
+    assert {host.provider for host in found.hosts} == {"netns"}
 
 
 def test_a_run_of_other_packages_and_recipe_is_told(made: Path, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def remake(
     change_results: Callable[[dict[str, Any]], None] = lambda _: None,
     change_capture: Callable[[str, bytes], bytes] = lambda _, data: data,
     experiment: dict[str, Any] | None = None,
+    images: dict[str, Any] | None = None,
 ) -> Path:
     """Write and seal a copy of the fixture with changes; return its folder."""
     manifest = json.loads((FIXTURE / "manifest.json").read_bytes())
@@ -48,6 +49,8 @@ def remake(
     for row in told["captures"]:
         folder.write(row["file"], change_capture(row["host"], (FIXTURE / row["file"]).read_bytes()))
     folder.write("results.json", told)
+    if images:
+        folder.write("images.json", images)
     folder.seal(
         started=NOW,
         finished=NOW,

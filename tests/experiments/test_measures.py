@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from experiments.comparing import compare, differing, measures_of, outside
 from experiments.judge import assess, judge
 from experiments.measures import Estimate, Measure, estimate, median, share
 from lab.errors import LabError
+from lab.image_recipe import load_recipe
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lab.image_recipe import Form
 
 TIMES = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
 
@@ -147,6 +151,49 @@ def test_what_differs_is_told(tmp_path: Path) -> None:
     row = next(row for row in found["verdicts"] if row["id"] == "ping")
     assert (row["first"], row["second"], row["equal"]) == ("confirmed", "refuted", False)
     assert [name for name in outside(found) if "lost" not in name]
+
+
+def image(form: Form, **packages: str) -> dict[str, Any]:
+    """Return what a run keeps of an image of debian-base, with these packages in it."""
+    recipe = load_recipe("debian-base", form)
+    return {"name": recipe.name, "form": form, "recipe": recipe.to_json(), "packages": packages}
+
+
+def test_an_image_in_another_form_differs_by_what_both_forms_have(tmp_path: Path) -> None:
+    """Namespaces' root file system, and a disk of the same recipe: the kernel is no difference.
+
+    Where a run has an image in both forms, each is held against what there was of it.
+    """
+    rootfs = image("rootfs", curl="1", nano="7")
+    disk = image("disk", curl="2", nano="7", linux="6")
+    first = remake(tmp_path / "a", images={"debian-base": rootfs})
+    both = remake(tmp_path / "b", images={"debian-base": rootfs, "debian-base (disk)": disk})
+    curl = {"debian-base (disk)": [{"package": "curl", "first": "1", "second": "2"}]}
+    found = compare(first, both)
+    assert (found["packages"], found["recipes"]) == (curl, [])
+    found = compare(both, first)
+    assert (found["packages"], found["recipes"]) == ({}, [])
+    alone = remake(tmp_path / "c", images={"debian-base (disk)": disk})
+    back = {"debian-base": [{"package": "curl", "first": "2", "second": "1"}]}
+    found = compare(alone, first)
+    assert (found["packages"], found["recipes"]) == (back, [])
+
+
+@pytest.mark.parametrize("form", ["rootfs", "disk"])
+def test_another_recipe_is_told_whatever_its_form(tmp_path: Path, form: Form) -> None:
+    """A package that the recipe wants, a file of it, its suite: any of them."""
+    first = remake(tmp_path / "a", images={"debian-base": image("rootfs")})
+    recipe = load_recipe("debian-base", form)
+    changes = (
+        replace(recipe, suite="trixie"),
+        replace(recipe, files=()),
+        replace(recipe, packages=("more", *recipe.packages)),
+        replace(recipe, packages=(*recipe.packages, "more")),
+    )
+    for number, other in enumerate(changes):
+        there = image(form) | {"recipe": other.to_json()}
+        second = remake(tmp_path / str(number), images={"there": there})
+        assert compare(first, second)["recipes"] == ["there"]
 
 
 def test_verdicts_that_are_not_what_the_evidence_gives_are_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spec_strategies import SPECS, lab_data
 
-from lab import planning
+from lab import planning, providers
+from lab.errors import LabError
 from lab.plan import Plan
 from lab.planning import creation_order, make_plan
 from lab.spec import LabSpec, SpecError, load_spec, star
@@ -130,6 +132,53 @@ def test_a_plan_can_have_another_name() -> None:
     for name in ("../x", "", "A", "x" * 33):
         with pytest.raises(SpecError, match="--name"):
             make_plan(spec, name=name)
+
+
+def test_who_makes_a_host_is_said_for_it_or_by_the_spec_or_for_all() -> None:
+    """In this order; nothing else of the plan changes with it."""
+    spec = load_spec(PAPER.with_name("mixed.yaml"))
+    plan = make_plan(spec, provider="external", providers={"peer": "virtualbox"})
+    assert {h.name: h.provider for h in plan.hosts} == {
+        "host": "netns", "guest": "virtualbox", "peer": "virtualbox",
+    }  # fmt: skip
+    assert {h.provider for h in make_plan(load_spec(PAPER), provider="external").hosts} == {
+        "external"
+    }
+    as_it_says = make_plan(spec)
+    peer = replace(as_it_says.host("peer"), provider="virtualbox")
+    hosts = tuple(peer if h.name == "peer" else h for h in as_it_says.hosts)
+    assert plan == replace(as_it_says, hosts=hosts)
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "by_host"),
+    [
+        ("", "", {}),
+        ("netns", "netns", {}),
+        ("guest=virtualbox", "", {"guest": "virtualbox"}),
+        ("external,a=netns,b=virtualbox", "external", {"a": "netns", "b": "virtualbox"}),
+    ],
+)
+def test_who_makes_the_hosts_is_chosen_in_a_few_words(
+    text: str, default: str, by_host: dict[str, str]
+) -> None:
+    """A provider for all of which nothing is said, and HOST=PROVIDER for others."""
+    assert providers.chosen(text) == (default, by_host)
+
+
+@pytest.mark.parametrize(
+    ("text", "saw"),
+    [
+        ("vmware", "there is none of that name"),
+        ("a=", "there is none of that name"),
+        ("a=netns,a=external", "of a it says two things"),
+        ("netns,external", "the hosts that are not named it says two things"),
+    ],
+)
+def test_a_choice_that_is_none_is_told(text: str, saw: str) -> None:
+    """No provider of that name, or two for one host."""
+    with pytest.raises(LabError, match=saw):
+        providers.chosen(text)
 
 
 def test_a_spec_built_wrongly_in_python_is_not_planned() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lab.errors import LabError
-from lab.image_recipe import Recipe, load_recipe, recipe_names
+from lab.image_recipe import Recipe, in_form, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from lab.image_recipe import Form
@@ -22,6 +23,17 @@ def test_a_recipe_comes_back_from_its_json(name: str, form: Form) -> None:
     again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
     assert again == recipe
     assert again.key("x") == recipe.key("x")
+
+
+def test_another_ones_recipe_is_made_into_a_disk_as_ours_are() -> None:
+    """Its own packages and files stay, and it gets what boots."""
+    ours = load_recipe("debian-base")
+    theirs = replace(ours, packages=(*ours.packages, "figlet"))
+    disk = in_form(theirs, "disk")
+    assert in_form(theirs, "rootfs") == theirs
+    assert {*theirs.packages, "linux-image-amd64"} <= set(disk.packages)
+    assert set(theirs.files) < set(disk.files)
+    assert in_form(ours, "disk") == load_recipe("debian-base", "disk")
 
 
 def test_what_is_no_recipe_is_refused() -> None:
