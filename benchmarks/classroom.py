@@ -93,7 +93,8 @@ def hold(klass: Class, seconds: float) -> dict[str, Any]:
         "ended": why,
         "seconds to the": {
             str(n): round(after[n - 1], 1) for n in (1, 10, 50, 100, 200) if n <= len(after)
-        },
+        }
+        | {"last": round(after[-1], 1)},
         "MiB a lab by its group": {"median": statistics.median(memory), "most": memory[-1]},
         "MiB a lab of the machine": round(taken / len(after) / (1 << 20), 1),
         "processes a lab": statistics.median(seat.processes or 0 for seat in costs),
