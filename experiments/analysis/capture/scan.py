@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from msgspec import Struct
 
 from experiments.analysis import spellings
 from experiments.analysis.capture.followed import Followed
@@ -59,8 +60,7 @@ class Pattern:
     expression: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True, gc=False):
     """A place in a stream. start and end are offsets in its direction; form tells how written."""
 
     id: str
@@ -72,8 +72,7 @@ class Found:
     frames: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, gc=False):
     """A place in some content."""
 
     id: str
@@ -254,15 +253,18 @@ class Search:
         numbers, starts, ends = np.array(spans, np.int64).T
         at = np.searchsorted(runs["start"], starts, side="right") - 1
         run = runs[at]
-        whole = ends <= run["end"]
         # What lies wholly in the tail was reported when it came.
-        for index in np.flatnonzero(whole & (ends > run["body"])):
-            row = runs[at[index]]
-            low, high = int(row["start"]), int(row["end"])
-            start, end = int(starts[index]), int(ends[index])
-            offset = int(row["offset"]) + start - low
-            self._take(int(numbers[index]), int(row["key"]), offset, data[low:high],
-                       start - low, end - low)  # fmt: skip
+        new = np.flatnonzero((ends <= run["end"]) & (ends > run["body"]))
+        if not len(new):
+            return
+        run, starts = run[new], starts[new]
+        lows, offsets = run["start"].tolist(), (run["offset"] + starts - run["start"]).tolist()
+        rows = zip(
+            numbers[new].tolist(), run["key"].tolist(), offsets, lows, run["end"].tolist(),
+            starts.tolist(), ends[new].tolist(), strict=True,
+        )  # fmt: skip
+        for number, key, offset, low, high, start, end in rows:
+            self._take(number, key, offset, data[low:high], start - low, end - low)
 
     def _take(  # noqa: PLR0913, PLR0917 - one call
         self, number: int, key: int, offset: int, run: NDArray[np.uint8], start: int, end: int
